@@ -1,0 +1,82 @@
+"""The other processes of a run, as the conductor sees them: started, read, told, ended."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from loadgen.channel import parse_line
+
+__all__ = ["Child", "python_module"]
+
+_LONGEST_LINE = 64 * 1024 * 1024
+_END_TIMEOUT_S = 10.0
+
+
+class Child:
+    """One process that speaks `loadgen.channel`; its standard error goes to a file of the run."""
+
+    def __init__(self, name: str, on_line: Callable[[str, dict[str, Any]], None]) -> None:
+        self.name = name
+        self._on_line = on_line
+        self._process: asyncio.subprocess.Process
+        self._reader: asyncio.Task[None]
+        self._ending = False
+        self._log: Path
+
+    @property
+    def pid(self) -> int:
+        """Process id, for accounting its CPU."""
+        return self._process.pid
+
+    async def start(self, command: list[str], settings: dict[str, Any], log: Path) -> None:
+        """Start `python -m` *command* (or another program) and hand it its settings line.
+
+        It gets a session of its own: a Ctrl-C in the terminal is for the conductor alone.
+        """
+        self._log = log
+        with log.open("wb") as stderr:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=stderr,
+                start_new_session=True, limit=_LONGEST_LINE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
+        self.tell(settings)
+        self._reader = asyncio.create_task(self._read())
+
+    def tell(self, command: dict[str, Any]) -> None:
+        """Send one line; a process that is gone is noticed by `_read`, not here."""
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(json.dumps(command).encode() + b"\n")
+
+    async def end(self) -> None:
+        """Close its input, which tells it to stop, and wait until its last line has been read."""
+        self._ending = True
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._reader), _END_TIMEOUT_S)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._reader
+        await self._process.wait()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 (asked for in start)
+        while line := await self._process.stdout.readline():
+            self._on_line(self.name, parse_line(line))
+        if not self._ending:
+            code = await self._process.wait()
+            said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
+            text = f"ended by itself with exit code {code}" + (f": {said[0][:300]}" if said else "")
+            self._on_line(self.name, {"event": "died", "text": text})
+
+
+def python_module(module: str) -> list[str]:
+    """Return the command that runs *module* with this Python, without the working directory on its path."""
+    return [sys.executable, "-P", "-m", module]

@@ -1,0 +1,105 @@
+"""Turn a profile into steps and answer questions about them.
+
+Pure arithmetic: no clock, no sockets, no Locust. `loadgen.run` asks which
+phase a step is in, `loadgen.traffic.shape` how many sessions should be open,
+the progress line how much time is left. All must get the same answer, so it
+is worked out only here.
+
+A step passes through ramp (sessions are being opened), warm-up (load is on,
+nothing is reported), hold (the measured part) and drain (load is off, the
+queues empty). Ramp and drain end when the chain says so; warm-up and hold
+have a length.
+"""
+
+from dataclasses import dataclass
+
+from loadgen.profile import Profile
+
+__all__ = ["PHASES", "Plan", "Step", "concurrency_in", "make_plan", "next_phase", "remaining_s"]
+
+PHASES = ("ramp", "warm-up", "hold", "drain", "end")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One level of concurrency, held long enough to be a measurement."""
+
+    step: int
+    """Position in the run, from 0."""
+    concurrency: int
+    rate_per_s: float | None
+    """Offered load when the pacing is "rate", else None."""
+    warm_up_s: float
+    hold_s: float
+    drain_limit_s: float
+    """Longest wait for the queues to empty."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, in order."""
+
+    steps: tuple[Step, ...]
+
+
+def make_plan(profile: Profile) -> Plan:
+    """Return the steps that *profile* describes, in the order in which it lists them."""
+    return Plan(
+        steps=tuple(
+            Step(
+                step=number,
+                concurrency=entry.concurrency,
+                rate_per_s=entry.rate_per_s,
+                warm_up_s=profile.timing.warm_up_s,
+                hold_s=entry.hold_s,
+                drain_limit_s=profile.timing.drain_s,
+            )
+            for number, entry in enumerate(profile.step)
+        )
+    )
+
+
+def concurrency_in(step: Step | None, phase: str) -> int:
+    """Return how many sessions should be open in *phase* of *step*; 0 between steps and while draining."""
+    if step is None or phase not in ("ramp", "warm-up", "hold"):
+        return 0
+    return step.concurrency
+
+
+def next_phase(
+    step: Step, phase: str, elapsed_s: float, *, sessions_open: bool, drained: bool, stop: bool = False
+) -> str:
+    """Return the phase that *step* should be in, given that it has been in *phase* for *elapsed_s*.
+
+    Args:
+        step: The step.
+        phase: Its phase so far.
+        elapsed_s: Seconds since that phase began.
+        sessions_open: Every session of the step has been opened (or has failed to).
+        drained: Nothing of this run is left in the chain.
+        stop: The load must end now (a limit was reached, or the user interrupted).
+    """
+    if stop and phase in ("ramp", "warm-up", "hold"):
+        return "drain"
+    if phase == "ramp" and sessions_open:
+        return "warm-up"
+    if phase == "warm-up" and elapsed_s >= step.warm_up_s:
+        return "hold"
+    if phase == "hold" and elapsed_s >= step.hold_s:
+        return "drain"
+    if phase == "drain" and (drained or elapsed_s >= step.drain_limit_s):
+        return "end"
+    return phase
+
+
+def remaining_s(plan: Plan, step: int, phase: str, elapsed_s: float) -> float:
+    """Return the seconds until the last hold ends, drains and ramps not counted (they end when they end)."""
+    total = sum(s.warm_up_s + s.hold_s for s in plan.steps[step + 1 :])
+    here = plan.steps[step]
+    if phase == "ramp":
+        total += here.warm_up_s + here.hold_s
+    elif phase == "warm-up":
+        total += max(0.0, here.warm_up_s - elapsed_s) + here.hold_s
+    elif phase == "hold":
+        total += max(0.0, here.hold_s - elapsed_s)
+    return total

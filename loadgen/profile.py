@@ -1,0 +1,311 @@
+"""A profile: the load to apply, parsed once from TOML into one frozen, checked value.
+
+Owns every key a profile may have, with its default and its limits; unknown
+keys are errors, so a typo cannot silently change a measurement. Where the
+profile comes from (a shipped name or a path) is also decided here.
+`profiles/README.md` documents the same keys for users.
+"""
+
+import difflib
+import hashlib
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from loadgen.errors import ProfileError
+from loadgen.units import parse_duration, parse_size
+
+__all__ = [
+    "SIZE_MIXES",
+    "Limits",
+    "Message",
+    "Pacing",
+    "Profile",
+    "Session",
+    "StepEntry",
+    "Timing",
+    "check_toml",
+    "list_profiles",
+    "load_profile",
+    "parse_profile",
+]
+
+M = TypeVar("M", bound=BaseModel)
+
+SIZE_MIXES: dict[str, tuple[tuple[int, float], ...]] = {
+    # SPECmail2001 Architecture White Paper 1.00 (2001), section 4.2.1.1: size in KB to share in per cent
+    "specmail2001": (
+        (1_000, 10.20), (2_000, 30.71), (3_000, 20.59), (4_000, 10.78), (5_000, 5.88),
+        (6_000, 3.74), (10_000, 7.44), (100_000, 9.79), (1_000_000, 0.69), (2_675_000, 0.18),
+    ),
+}  # fmt: skip
+"""Named mixes of message sizes: bytes to share (any unit; shares are normalised)."""
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        return parse_duration(value)
+    raise ValueError(f'got {value!r}, want a duration with a unit, such as "90s"')
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str):
+        return parse_size(value)
+    raise ValueError(f'got {value!r}, want a size with a unit, such as "32KiB"')
+
+
+def _domain(value: object) -> object:
+    if (
+        not isinstance(value, str)
+        or not value
+        or not value.isascii()
+        or not all(part and part.replace("-", "").isalnum() for part in value.split("."))
+    ):
+        raise ValueError(f'got {value!r}, want a domain name, such as "loadgen.test"')
+    return value.lower()
+
+
+Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=7 * 86400)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Domain = Annotated[str, BeforeValidator(_domain)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Message(_Table):
+    """What is sent."""
+
+    size: Annotated[Size, Field(ge=1024, le=1 << 30)] | None = None
+    mix: str | None = None
+    recipients: Annotated[int, Field(ge=1, le=1000)] = 1
+    attachments: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    """Share of messages that carry an attachment."""
+    html: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.3
+    """Share of the others that are multipart/alternative, text and HTML; the rest is plain text."""
+    sender_domain: Domain = "sender.loadgen.test"
+    recipient_domain: Domain = "loadgen.test"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "Message":
+        if self.size is not None and self.mix is not None:
+            raise ValueError("got both size and mix, want one of them")
+        if self.mix is not None and self.mix not in SIZE_MIXES:
+            raise ValueError(f'mix: got "{self.mix}", want one of {", ".join(SIZE_MIXES)}')
+        return self
+
+    @property
+    def size_shares(self) -> tuple[tuple[int, float], ...]:
+        """Bytes to share, whichever way the size was given; 4 KiB when it was not."""
+        return SIZE_MIXES[self.mix] if self.mix is not None else ((self.size or 4096, 1.0),)
+
+
+class Pacing(_Table):
+    """When a session sends its next message."""
+
+    kind: Literal["delivered", "accepted", "rate"] = "delivered"
+    arrivals: Literal["poisson", "constant"] = "poisson"
+    """Only for kind = "rate"."""
+    delivery_timeout_s: Duration = Field(default=60.0, alias="delivery_timeout")
+    """Only for kind = "delivered": go on with the next message when one has not arrived after this long."""
+
+
+class Session(_Table):
+    """How a session is opened and kept."""
+
+    messages_per_session: Annotated[int, Field(ge=1)] | None = None
+    """Reconnect after this many messages; None: one connection for the whole step."""
+    starttls: bool = False
+    username: str | None = None
+    password_env: str | None = None
+    """Name of the environment variable that holds the password; never the password itself."""
+    connect_timeout_s: Duration = Field(default=30.0, alias="connect_timeout")
+    reply_timeout_s: Duration = Field(default=300.0, alias="reply_timeout")
+    """Longest wait for one reply (RFC 5321, 4.5.3.2); twice that after the final dot."""
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> "Session":
+        if (self.username is None) != (self.password_env is None):
+            raise ValueError("got one of username and password_env, want both or neither")
+        return self
+
+
+class Limits(_Table):
+    """Where the load stops by itself."""
+
+    backlog: Annotated[int, Field(ge=1)] = 2000
+    """Messages in the chain at once (accepted, not yet delivered)."""
+    free_disk: Size = 1 << 30
+    """Free bytes on the file system of the queue."""
+    messages: Annotated[int, Field(ge=1)] = 1_000_000
+    """Messages in the whole run."""
+
+
+class Timing(_Table):
+    """How long the parts of a step last."""
+
+    warm_up_s: Duration = Field(default=10.0, alias="warm_up")
+    drain_s: Duration = Field(default=120.0, alias="drain")
+
+
+class StepEntry(_Table):
+    """One `[[step]]` table."""
+
+    concurrency: Annotated[int, Field(ge=1, le=10_000)]
+    hold_s: Duration = Field(alias="hold")
+    rate_per_s: Annotated[float, Field(gt=0, le=100_000, strict=False)] | None = Field(default=None, alias="rate")
+
+
+class Profile(_Table):
+    """One load, whole and defaulted."""
+
+    about: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)] = 1
+    message: Message = Message()
+    pacing: Pacing = Pacing()
+    session: Session = Session()
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    step: Annotated[tuple[StepEntry, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+
+    @model_validator(mode="after")
+    def _steps_fit_the_pacing(self) -> "Profile":
+        if not self.step:
+            raise ValueError("step: got none, want at least one [[step]] table")
+        for number, entry in enumerate(self.step, start=1):
+            if self.pacing.kind == "rate" and entry.rate_per_s is None:
+                raise ValueError(f'step[{number}].rate: missing; pacing.kind = "rate" needs it, such as rate = 20')
+            if self.pacing.kind != "rate" and entry.rate_per_s is not None:
+                raise ValueError(
+                    f'step[{number}].rate: got {entry.rate_per_s:g}, but pacing.kind is "{self.pacing.kind}"; '
+                    'set kind = "rate", or leave rate out'
+                )
+        return self
+
+    @property
+    def workload_hash(self) -> str:
+        """Digest of everything that decides what is measured (not of `about`): equal workloads, equal hash."""
+        text = self.model_dump_json(exclude={"about"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def list_profiles() -> dict[str, str]:
+    """Return the shipped profiles: name to TOML text, in alphabetical order."""
+    entries = [entry for entry in files("profiles").iterdir() if entry.name.endswith(".toml")]
+    return {e.name.removesuffix(".toml"): e.read_text("utf-8") for e in sorted(entries, key=lambda e: e.name)}
+
+
+def load_profile(name_or_path: str) -> tuple[str, str, Profile]:
+    """Return name, TOML text and checked value of a shipped profile or of a TOML file.
+
+    A name without a slash and without `.toml` is a shipped profile.
+
+    Raises:
+        ProfileError: there is no such profile, or it says something wrong.
+    """
+    shipped = list_profiles()
+    if name_or_path in shipped:
+        text = shipped[name_or_path]
+        return name_or_path, text, parse_profile(text, name_or_path)
+    path = Path(name_or_path)
+    if "/" not in name_or_path and path.suffix != ".toml":
+        near = difflib.get_close_matches(name_or_path, shipped, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"shipped ones are {', '.join(shipped)}"
+        raise ProfileError(f'"{name_or_path}": no such profile; {hint}')
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path}: not UTF-8 at byte {error.start}; a profile is a TOML text file") from error
+    except OSError as error:
+        raise ProfileError(f"{path}: {error.strerror}; shipped profiles are {', '.join(shipped)}") from error
+    return path.stem, text, parse_profile(text, str(path))
+
+
+def parse_profile(text: str, where: str) -> Profile:
+    """Return the profile that TOML *text* describes; *where* names it in errors.
+
+    Raises:
+        ProfileError: not TOML, an unknown key, or a value outside its limits.
+    """
+    try:
+        return check_toml(Profile, text, where)
+    except ValueError as error:
+        raise ProfileError(str(error)) from None
+
+
+def check_toml(model: type[M], text: str, where: str) -> M:
+    """Return TOML *text* as a *model*.
+
+    Raises:
+        ValueError: with one line per mistake, each naming the place in the user's own words.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{where}: not valid TOML: {error}") from None
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{where}: {_explain(model, item)}" for item in error.errors(include_url=False)]
+        raise ValueError("\n".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], item: Any) -> str:
+    """Return one validation mistake as: place, got, want."""
+    place = _place(item["loc"])
+    kind, context, got = item["type"], item.get("ctx", {}), item.get("input")
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), _keys(model, item["loc"][:-1]), n=1, cutoff=0.6)
+        parent = _place(item["loc"][:-1])
+        hint = f"; did you mean {f'{parent}.' if parent else ''}{near[0]}?" if near else "; remove it"
+        return f"unknown key {place}{hint}"
+    if kind == "missing":
+        return f"{place}: missing; it is required"
+    if kind == "value_error":
+        message = str(context["error"])
+        return f"{place}: {message}" if place else message
+    shown = f'"{got}"' if isinstance(got, str) else str(got).lower() if isinstance(got, bool) else repr(got)
+    wants = {
+        "greater_than": f"more than {context.get('gt')}",
+        "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than_equal": f"at most {context.get('le')}",
+        "literal_error": f"one of {context.get('expected')}".replace("'", '"'),
+        "int_type": "a whole number",
+        "float_type": "a number",
+        "string_type": "a text in quotes",
+        "bool_type": "true or false",
+        "string_too_short": "a text that is not empty",
+        "model_type": f"a table, such as [{place}]",
+        "tuple_type": "one or more [[step]] tables",
+    }
+    return f"{place}: got {shown}, want {wants.get(kind, item['msg'])}"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return a location as the user would write it; positions count from 1."""
+    text = ""
+    for part in location:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the table at *location* may have."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
+        if field is None:
+            return []
+        current = StepEntry if part == "step" else field.annotation
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            inner = [a for a in getattr(current, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+            if not inner:
+                return []
+            current = inner[0]
+    return [f.alias or n for n, f in current.model_fields.items()]

@@ -1,0 +1,435 @@
+"""The load of one process: its sessions, their pacing, and the messages on their way.
+
+Everything here runs on the engine's loop and knows nothing of Locust or gevent.
+A `Slot` is what a Locust user holds: a place for one session at a time, which is
+reopened when it breaks or has carried its share. The `Load` is what all slots
+have in common: which step they belong to, when the next message is due, what
+is in the chain, and the rows for the record.
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from loadgen.channel import Outlet
+from loadgen.plan import Step
+from loadgen.profile import Profile
+from loadgen.traffic.message import MessageFactory, OutgoingMessage
+from loadgen.traffic.session import Endpoint, SessionError, SmtpSession, Transaction
+
+__all__ = ["Load", "Report", "Slot"]
+
+_FLUSH_EVERY_S = 0.1
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 2.0
+_GIVE_UP_AFTER = 20
+"""Sessions that fail to open in a row, over all slots, before the front counts as unreachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One transaction, for Locust's own statistics."""
+
+    name: str
+    response_s: float
+    size_bytes: int
+    error: str
+    """Empty for an accepted message."""
+
+
+class Load:
+    """What the slots of this process share."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        endpoint: Endpoint,
+        factory: MessageFactory,
+        outlet: Outlet,
+        clock_origin: float,
+    ) -> None:
+        self.profile = profile
+        self.endpoint = endpoint
+        self.outlet = outlet
+        self.step: Step | None = None
+        self.on_reports: Callable[[list[Report]], None] = lambda _: None
+        self._factory = factory
+        self._origin = clock_origin
+        self._numbers = itertools.count()
+        self._session_numbers = itertools.count()
+        self._in_chain: dict[str, asyncio.Future[None] | None] = {}
+        self._slots: set[Slot] = set()
+        self._failed_opens = 0
+        self._limit_reached = False
+        self._active = False
+        self._due: asyncio.Queue[float] = asyncio.Queue()
+        self._schedule: asyncio.Task[None] | None = None
+        self._messages: list[tuple[Any, ...]] = []
+        self._sessions: list[tuple[Any, ...]] = []
+        self._reports: list[Report] = []
+        self._sent = 0
+
+    # -- steps --------------------------------------------------------------------------------------------
+
+    def begin(self, step: Step) -> None:
+        """Let slots that start from now on belong to *step*."""
+        self.step = step
+        self._active = True
+        self._limit_reached = False
+        self._failed_opens = 0
+        self._in_chain.clear()  # what an earlier step left is followed by its id, not waited for
+
+    def end(self) -> None:
+        """Stop the load: every slot finishes the transaction it is in and closes its session."""
+        self._active = False
+        if self._schedule is not None:
+            self._schedule.cancel()
+            self._schedule = None
+        step = self.step
+        while step is not None and not self._due.empty():
+            due = self._due.get_nowait()
+            number = next(self._numbers)
+            message_id = f"{self._factory.run_id}.{number}"
+            self._messages.append(
+                (
+                    message_id,
+                    step.step,
+                    None,
+                    None,
+                    None,
+                    due - self._origin,
+                    None,
+                    None,
+                    None,
+                    None,
+                    "dropped",
+                    None,
+                    "",
+                )
+            )
+        for slot in list(self._slots):
+            slot.finish()
+
+    def abort(self) -> None:
+        """Cut every session that is still open, recording the fate of its message."""
+        for slot in list(self._slots):
+            slot.abort()
+
+    async def wait_until_closed(self) -> None:
+        """Return when no session is open any more."""
+        while self._slots:
+            await next(iter(self._slots)).closed.wait()
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that are open now."""
+        return sum(slot.is_open for slot in self._slots)
+
+    def register(self, slot: "Slot") -> None:
+        """Count *slot* in; the first of a step starts the arrival process of pacing "rate"."""
+        self._slots.add(slot)
+        if not self._active:  # Locust started its user while the load was being stopped
+            slot.finish()
+            return
+        if self._schedule is None and self.step is not None and self.step.rate_per_s is not None:
+            self._schedule = asyncio.create_task(self._issue_instants(self.step))
+
+    def unregister(self, slot: "Slot") -> None:
+        """Count *slot* out."""
+        self._slots.discard(slot)
+
+    async def _issue_instants(self, step: Step) -> None:
+        """Put the instants at which messages are due, without regard to whether anybody is free."""
+        assert step.rate_per_s is not None  # noqa: S101 (only started for such steps)
+        rng = random.Random(f"{self.profile.seed}:arrivals:{step.step}")
+        poisson = self.profile.pacing.arrivals == "poisson"
+        due = time.monotonic()
+        while True:
+            due += rng.expovariate(step.rate_per_s) if poisson else 1 / step.rate_per_s
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            self._due.put_nowait(due)
+
+    # -- messages -----------------------------------------------------------------------------------------
+
+    async def next_instant(self, slot: "Slot") -> float | None:
+        """Return when the slot's next message is due (a monotonic instant), or None when it is to finish."""
+        if slot.finishing.is_set() or not self._within_limits():
+            return None
+        if self.step is None or self.step.rate_per_s is None:
+            return time.monotonic()
+        due = asyncio.ensure_future(self._due.get())
+        stop = asyncio.ensure_future(slot.finishing.wait())
+        try:
+            await asyncio.wait((due, stop), return_when=asyncio.FIRST_COMPLETED)
+            if due.done():
+                return due.result()
+            return None
+        finally:
+            stop.cancel()
+            if not due.done():
+                due.cancel()
+
+    def make_message(self) -> OutgoingMessage:
+        """Return the next message of the profile, counted as in the chain until it is known not to be."""
+        message = self._factory.make_message(next(self._numbers))
+        self._in_chain[message.id] = None
+        self._sent += 1
+        return message
+
+    def make_probe(self) -> OutgoingMessage:
+        """Return a message like the first one, with an id that is not part of the record."""
+        first = self._factory.make_message(0)
+        own = f"{self._factory.run_id}.probe"
+        return replace(first, id=own, head=first.head.replace(first.id.encode(), own.encode()))
+
+    def note(self, step: Step, session: int, message: OutgoingMessage, due: float, transaction: Transaction) -> None:
+        """Record what became of *message* at the front."""
+        t = transaction
+        if t.outcome in ("refused", "not_sent"):
+            self.note_gone((message.id,))
+        self._messages.append(
+            (
+                message.id, step.step, session, message.size_bytes, len(message.recipients), due - self._origin,
+                t.started_at - self._origin, t.ended_at - self._origin, t.envelope_s, t.data_s, t.outcome, t.code, t.reply,
+            )
+        )  # fmt: skip
+        error = "" if t.outcome == "accepted" else f"{t.outcome}: {t.code or ''} {t.reply}"
+        self._reports.append(Report(f"N={step.concurrency}", t.ended_at - t.started_at, message.size_bytes, error))
+
+    def note_gone(self, message_ids: Iterable[str]) -> None:
+        """Note that these messages have left the chain (or never entered it), and let their sessions go on."""
+        for message_id in message_ids:
+            waiter = self._in_chain.pop(message_id, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_delivered(self, message: OutgoingMessage, slot: "Slot") -> None:
+        """Return when *message* has left the chain, its time is up, or the slot is to finish."""
+        if message.id not in self._in_chain:
+            return
+        gone = asyncio.get_running_loop().create_future()
+        self._in_chain[message.id] = gone
+        slot.waiting_for = gone
+        timer = asyncio.get_running_loop().call_later(self.profile.pacing.delivery_timeout_s, _settle, gone)
+        try:
+            if not slot.finishing.is_set():
+                await gone
+        finally:
+            timer.cancel()
+            slot.waiting_for = None
+
+    def _within_limits(self) -> bool:
+        limits = self.profile.limits
+        if self._limit_reached:
+            return False
+        if len(self._in_chain) >= limits.backlog:
+            kind, text = (
+                "backlog-limit",
+                f"{len(self._in_chain)} messages in the chain, limits.backlog is {limits.backlog}",
+            )
+        elif self._sent >= limits.messages:
+            kind, text = "message-limit", f"{self._sent} messages sent, limits.messages is {limits.messages}"
+        else:
+            return True
+        self._stop_for(kind, text)
+        return False
+
+    def _stop_for(self, kind: str, text: str) -> None:
+        self._limit_reached = True
+        self.outlet.write_rows("remark", [(time.monotonic() - self._origin, "load", kind, text)])
+        self.outlet.write_event("limit", kind=kind, text=text)
+
+    # -- sessions -----------------------------------------------------------------------------------------
+
+    def new_session_number(self) -> int:
+        """Return a number that no other session of this process has."""
+        return next(self._session_numbers)
+
+    def note_session(self, row: tuple[Any, ...], opened: bool) -> None:
+        """Record a session that has ended, or failed to open."""
+        self._sessions.append(row)
+        if opened:
+            self._failed_opens = 0
+
+    def note_failed_open(self, error: str) -> None:
+        """Count a session that did not open; too many in a row end the step."""
+        self._failed_opens += 1
+        if self._failed_opens >= _GIVE_UP_AFTER and not self._limit_reached:
+            self._stop_for("front-unreachable", f"{self._failed_opens} sessions in a row did not open; last: {error}")
+
+    def instant(self, monotonic: float) -> float:
+        """Return a monotonic instant on the run's clock."""
+        return monotonic - self._origin
+
+    # -- record -------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send rows to the conductor and reports to Locust."""
+        if self._messages:
+            rows, self._messages = self._messages, []
+            self.outlet.write_rows("message", rows)
+        if self._sessions:
+            rows, self._sessions = self._sessions, []
+            self.outlet.write_rows("session", rows)
+        if self._reports:
+            reports, self._reports = self._reports, []
+            self.on_reports(reports)
+
+    async def flush_regularly(self) -> None:
+        """Flush ten times a second, and report how late this loop runs (a saturated generator measures itself)."""
+        worst, said_at = 0.0, time.monotonic()
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_FLUSH_EVERY_S)
+            now = time.monotonic()
+            worst = max(worst, now - before - _FLUSH_EVERY_S)
+            self.flush()
+            self.outlet.write_event("load", sessions=self.open_sessions, in_chain=len(self._in_chain))
+            if now - said_at >= 1.0:
+                self.outlet.write_rows("sample", [(now - self._origin, "own.generator_lag_s", worst)])
+                worst, said_at = 0.0, now
+
+
+class Slot:
+    """A place for one session at a time, held by one Locust user for one step."""
+
+    def __init__(self, load: Load, step: Step) -> None:
+        self._load = load
+        self._step = step
+        self.finishing = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.is_open = False
+        self.waiting_for: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def abort(self) -> None:
+        """End at once; `run` records the fate of the message in progress."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def finish(self) -> None:
+        """Let the transaction in progress end, then close the session; from the loop's thread."""
+        self.finishing.set()
+        if self.waiting_for is not None:
+            _settle(self.waiting_for)
+
+    async def run(self) -> None:
+        """Carry messages until told to finish; cancelled, record the fate of the one in progress and close."""
+        load = self._load
+        self._task = asyncio.current_task()
+        load.register(self)
+        backoff_s = _FIRST_BACKOFF_S
+        try:
+            while not self.finishing.is_set():
+                number = load.new_session_number()
+                begun = time.monotonic()
+                try:
+                    session = await self._open()
+                    if session is None:
+                        break
+                except SessionError as error:
+                    now = load.instant(time.monotonic())
+                    load.note_session(
+                        (
+                            number,
+                            self._step.step,
+                            load.instant(begun),
+                            None,
+                            None,
+                            None,
+                            None,
+                            now,
+                            0,
+                            str(error),
+                        ),
+                        False,
+                    )
+                    load.note_failed_open(str(error))
+                    await self._pause(backoff_s)
+                    backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+                    continue
+                backoff_s = _FIRST_BACKOFF_S
+                self.is_open = True
+                if not await self._use(session, number, begun):
+                    break
+        finally:
+            self.is_open = False
+            load.unregister(self)
+            self.closed.set()
+
+    async def _open(self) -> SmtpSession | None:
+        """Return a new session, or None when told to finish meanwhile."""
+        opening = asyncio.ensure_future(SmtpSession.open(self._load.endpoint))
+        finishing = asyncio.ensure_future(self.finishing.wait())
+        try:
+            await asyncio.wait((opening, finishing), return_when=asyncio.FIRST_COMPLETED)
+            return opening.result() if opening.done() else None
+        finally:
+            finishing.cancel()
+            opening.cancel()
+
+    async def _use(self, session: SmtpSession, number: int, begun: float) -> bool:
+        """Send over one session until it ends; return whether another one is wanted."""
+        load, carried, error, more = self._load, 0, "", True
+        most = load.profile.session.messages_per_session
+        try:
+            while session.usable:
+                if most is not None and carried >= most:
+                    break
+                due = await load.next_instant(self)
+                if due is None:
+                    more = False
+                    break
+                transaction, message = await self._send(session, number, due)
+                carried += 1
+                if not transaction.usable:
+                    error = f"{transaction.outcome}: {transaction.code or ''} {transaction.reply}".strip()
+                    await self._pause(_FIRST_BACKOFF_S)
+                    break
+                if load.profile.pacing.kind == "delivered" and transaction.outcome == "accepted":
+                    await load.wait_delivered(message, self)
+            else:
+                error = "connection lost between messages"
+            await session.close()
+        except asyncio.CancelledError:
+            session.abort()
+            raise
+        finally:
+            self.is_open = False
+            times = session.times
+            now = load.instant(time.monotonic())
+            load.note_session(
+                (
+                    number, self._step.step, load.instant(begun), times.connect_s, times.ehlo_s, times.tls_s, times.auth_s,
+                    now, carried, error,
+                ),
+                True,
+            )  # fmt: skip
+        return more
+
+    async def _send(self, session: SmtpSession, number: int, due: float) -> tuple[Transaction, OutgoingMessage]:
+        load = self._load
+        message = load.make_message()
+        try:
+            transaction = await session.send(message)
+        except asyncio.CancelledError as cancelled:
+            load.note(self._step, number, message, due, cancelled.transaction)  # type: ignore[attr-defined]
+            raise
+        load.note(self._step, number, message, due, transaction)
+        return transaction, message
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before trying again, but not longer than until told to finish."""
+        try:
+            await asyncio.wait_for(self.finishing.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,26 @@
+"""Locust's load shape: how many users there should be, as the plan says."""
+
+from locust import LoadTestShape
+
+from loadgen.plan import Step, concurrency_in
+
+__all__ = ["PlanShape"]
+
+_SPAWN_PER_S = 100
+"""Sessions opened per second: a front's listen queue should not be what is measured."""
+
+
+class PlanShape(LoadTestShape):  # type: ignore[misc]
+    """Follows the phases that the conductor announces; between them the plan decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step: Step | None = None
+        self.phase = "end"
+        self.finished = False
+
+    def tick(self) -> tuple[int, float] | None:
+        """Return users wanted and users to start per second; None ends Locust's run."""
+        if self.finished:
+            return None
+        return concurrency_in(self.step, self.phase), _SPAWN_PER_S

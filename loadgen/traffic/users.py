@@ -1,0 +1,153 @@
+"""Locust users: one user, one SMTP session.
+
+`SmtpUser` is for locustfiles: `send()` carries one message and reports it to
+Locust, so that tasks, wait times, events and statistics work as with any
+other user. `ProfileUser` is what `loadgen run` drives: its one task is a whole
+session, paced by the profile on the engine's loop.
+"""
+
+from locust import User, task
+from locust.exception import StopUser
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from loadgen.errors import SafetyError
+from loadgen.profile import Message, Session
+from loadgen.safety import check_domain, resolve_target
+from loadgen.traffic.engine import Engine
+from loadgen.traffic.load import Load, Report, Slot
+from loadgen.traffic.message import MessageFactory
+from loadgen.traffic.session import Endpoint, SessionError, SmtpSession, Transaction
+
+__all__ = ["ProfileUser", "SmtpUser", "fire_reports"]
+
+REQUEST_TYPE = "SMTP"
+
+_engines: dict[int, Engine] = {}
+
+
+def get_engine() -> Engine:
+    """Return this process's engine; Locust may fork, so it is made by the first user, not by an import."""
+    return _engines.get(os.getpid()) or _engines.setdefault(os.getpid(), Engine())
+
+
+class SmtpUser(User):  # type: ignore[misc]
+    """One SMTP session, kept open from message to message.
+
+    Set `host` to the front's address, "127.0.0.1:25", and call `self.send()` in
+    tasks. Only loopback and private addresses, and domains reserved for tests,
+    are accepted unless `allowed_targets` and `allowed_domains` name others.
+    """
+
+    abstract = True
+
+    message: ClassVar[Message] = Message()
+    """What is sent: size or mix, recipients, domains, as in a profile's [message]."""
+    session: ClassVar[Session] = Session()
+    """How the session is opened, as in a profile's [session]."""
+    seed: ClassVar[int] = 1
+    allowed_targets: ClassVar[tuple[str, ...]] = ()
+    allowed_domains: ClassVar[tuple[str, ...]] = ()
+
+    _factories: ClassVar[dict[tuple[int, type], MessageFactory]] = {}
+    _numbers: ClassVar[dict[tuple[int, type], int]] = {}
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._session: SmtpSession | None = None
+        self._endpoint: Endpoint | None = None
+
+    def send(self, name: str = "message") -> Transaction:
+        """Send one message, opening the session if there is none, and report it to Locust as *name*.
+
+        A session that does not open is reported as a failure of "connect", and the
+        transaction returned has the outcome "not_sent".
+        """
+        engine = get_engine()
+        endpoint = self._find_endpoint()
+        if self._session is None or not self._session.usable:
+            begun = time.monotonic()
+            try:
+                self._session = engine.run(SmtpSession.open(endpoint))
+            except SessionError as error:
+                now = time.monotonic()
+                fire_reports(self.environment, [Report("connect", now - begun, 0, str(error))])
+                return Transaction(begun, now, None, None, "not_sent", None, str(error), False)
+            fire_reports(self.environment, [Report("connect", time.monotonic() - begun, 0, "")])
+        message = self._make_message()
+        transaction = engine.run(self._session.send(message))
+        error_text = "" if transaction.outcome == "accepted" else f"{transaction.outcome}: {transaction.reply}"
+        elapsed_s = transaction.ended_at - transaction.started_at
+        fire_reports(self.environment, [Report(name, elapsed_s, message.size_bytes, error_text)])
+        if not transaction.usable:
+            self._session.abort()
+            self._session = None
+        return transaction
+
+    def on_stop(self) -> None:
+        """Close the session when Locust stops this user."""
+        if self._session is not None:
+            get_engine().run(self._session.close())
+            self._session = None
+
+    def _find_endpoint(self) -> Endpoint:
+        if self._endpoint is None:
+            host, _, port = (self.host or "").removeprefix("smtp://").rpartition(":")
+            if not host or not port.isdigit():
+                raise SafetyError(f'{type(self).__name__}.host: got "{self.host}", want "host:port" of the front')
+            check_domain(self.message.recipient_domain, "recipient", self.allowed_domains)
+            check_domain(self.message.sender_domain, "sender", self.allowed_domains)
+            address = resolve_target(host.strip("[]"), int(port), self.allowed_targets)
+            self._endpoint = Endpoint(address, int(port), self.session)
+        return self._endpoint
+
+    def _make_message(self) -> Any:
+        key = (os.getpid(), type(self))
+        if key not in self._factories:
+            self._factories[key] = MessageFactory(self.message, self.seed, os.urandom(4).hex())
+        number = self._numbers[key] = self._numbers.get(key, -1) + 1
+        return self._factories[key].make_message(number)
+
+
+class ProfileUser(User):  # type: ignore[misc]
+    """The user of `loadgen run`: one slot of the load, for one step."""
+
+    load: ClassVar[Load]
+    """Set by the generator before Locust starts."""
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        step = self.load.step
+        self._slot = Slot(self.load, step) if step is not None else None
+
+    @task  # type: ignore[untyped-decorator]
+    def run_session(self) -> None:
+        """Carry messages until the step's load ends, then stop."""
+        if self._slot is not None:
+            with suppress(asyncio.CancelledError):  # the load was cut; the slot has recorded what that meant
+                get_engine().run(self._slot.run())
+        raise StopUser
+
+    def stop(self, force: bool = False) -> bool:
+        """Let the transaction in progress finish; with *force*, record its fate and stop at once."""
+        stopped = bool(super().stop(force))
+        if not stopped and self._slot is not None:
+            get_engine().loop.call_soon_threadsafe(self._slot.finish)
+        return stopped
+
+
+def fire_reports(environment: Any, reports: list[Report]) -> None:
+    """Hand transactions to Locust's events, and so to its statistics."""
+    for report in reports:
+        environment.events.request.fire(
+            request_type=REQUEST_TYPE,
+            name=report.name,
+            response_time=report.response_s * 1000,
+            response_length=report.size_bytes,
+            exception=OSError(report.error) if report.error else None,
+            context={},
+        )
