@@ -121,7 +121,7 @@ class RunWriter:
         except sqlite3.Error as error:
             raise RunFileError(f"{directory}/run.sqlite: {error}; choose a writable place with --output") from error
         self._statements = {
-            table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(columns))})"
+            table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 (our own names)
             for table, columns in TABLES.items()
         }
         self._open_since_s: float | None = None

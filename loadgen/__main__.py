@@ -1,0 +1,5 @@
+"""Make `python -m loadgen` the same as `loadgen`."""
+
+from loadgen.cli import main
+
+main()

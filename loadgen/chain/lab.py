@@ -1,0 +1,320 @@
+"""The lab: a private, real Postfix and amavisd on loopback ports, up in seconds and gone without trace.
+
+Owns the directory in which every lab has a place of its own, the choice of
+ports, bringing up, taking down, and finding what a crash left behind. The
+system's own Postfix and amavisd are never touched: every command names the
+lab's configuration, and a process is only ended when it has files of this lab
+open. A lab belongs to the process that made it, or, after `loadgen lab up`,
+to nobody until `loadgen lab down`.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from loadgen.chain import amavis, postfix
+from loadgen.chain.ports import find_free_ports, wait_for_banner
+from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts
+from loadgen.errors import ChainError
+
+__all__ = ["LABS", "Lab", "bring_up", "list_labs", "missing_requirements", "remove_abandoned", "take_down"]
+
+LABS = Path("/var/lib/loadgen/labs")
+"""On the system's own disk, not in memory: the queue's fsync belongs to the measurement."""
+
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One lab as its directory describes it."""
+
+    name: str
+    directory: Path
+    chain: Chain
+    owner: int | None
+    """Process that made it and will take it down; None: kept until `lab down`."""
+    owner_started_at: float | None
+    running: bool
+    """Both daemons are alive."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Nobody will take it down: its owner is gone, or it is kept but no longer runs."""
+        if self.owner is None:
+            return not self.running
+        return not _is_alive(self.owner, self.owner_started_at)
+
+
+def missing_requirements() -> list[str]:
+    """Return what keeps a lab from running here, in words; empty when it can run."""
+    missing = []
+    if os.geteuid() != 0:
+        missing.append("root (Postfix starts only as root)")
+    if postfix.find_postfix() is None:
+        missing.append("Postfix (package postfix)")
+    if amavis.find_amavisd() is None:
+        missing.append("amavisd (package amavisd-new)")
+    if amavis.spamassassin_version() is None:
+        missing.append("SpamAssassin (package spamassassin)")
+    return missing
+
+
+def bring_up(*, processes: int, keep: bool = False, name: str | None = None) -> Lab:
+    """Bring up a lab with *processes* on both sides and return it once all its stations answer.
+
+    Labs left behind by a crash are removed first.
+
+    Args:
+        processes: maxproc of the feed and $max_servers of amavisd.
+        keep: Leave it up when this process ends.
+        name: Directory name below `LABS`; default: a free number.
+
+    Raises:
+        ChainError: something is missing, the name is taken, or a daemon does not start.
+    """
+    if missing := missing_requirements():
+        raise ChainError(f"lab: missing {', '.join(missing)}; see 'loadgen lab install', or use --chain reference")
+    remove_abandoned()
+    directory, chain = _claim(processes, name)
+    try:
+        with ThreadPoolExecutor() as pool:
+            starts = [
+                pool.submit(amavis.start_amavisd, directory / "amavisd.conf"),
+                pool.submit(postfix.start_postfix, directory / "etc"),
+            ]
+            for start in starts:
+                start.result()
+        assert chain.filter is not None  # noqa: S101 (set by _claim)
+        assert chain.reinjection is not None  # noqa: S101 (set by _claim)
+        wait_for_banner(chain.filter, "lab's amavisd", _START_TIMEOUT_S)
+        wait_for_banner(chain.reinjection, "lab's reinjection smtpd", _START_TIMEOUT_S)
+        wait_for_banner(chain.front, "lab's front smtpd", _START_TIMEOUT_S)
+        if keep:
+            (directory / "chain.toml").write_text(_describe_as_file(chain))
+            _write_state(directory, chain, owner=None)
+    except BaseException:
+        take_down(directory)
+        raise
+    return _read_lab(directory)
+
+
+def take_down(directory: Path) -> None:
+    """End the lab's daemons and remove its directory; what is already gone is no error.
+
+    Raises:
+        ChainError: *directory* is not a lab.
+    """
+    if directory.parent != LABS:
+        raise ChainError(f"{directory}: not a lab; labs live in {LABS}")
+    if (directory / "etc" / "main.cf").is_file() and postfix.find_postfix():
+        postfix.stop_postfix(directory / "etc")
+    # amavisd's own stop command waits for seconds; nothing here is worth waiting for
+    left = [p for pid in _processes_using(directory) if (p := _find_process(pid)) is not None]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
+    shutil.rmtree(directory, ignore_errors=True)
+    # a process that was just killed may have been creating a file
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def remove_abandoned() -> list[str]:
+    """Take down labs that a crash left behind; return their names."""
+    removed = []
+    for lab in list_labs():
+        if lab.abandoned:
+            take_down(lab.directory)
+            removed.append(lab.name)
+    return removed
+
+
+def list_labs() -> list[Lab]:
+    """Return every lab on this host, running or not."""
+    if not LABS.is_dir():
+        return []
+    with _locked():
+        return [_read_lab(d) for d in sorted(LABS.iterdir()) if (d / "lab.json").is_file()]
+
+
+def _claim(processes: int, name: str | None) -> tuple[Path, Chain]:
+    """Make the directory of a new lab with its configuration, and mark it as ours."""
+    LABS.mkdir(parents=True, exist_ok=True)
+    with _locked():
+        taken: set[int] = set()
+        for other in LABS.glob("*/lab.json"):
+            state = json.loads(other.read_text())
+            taken |= {state["chain"][part]["port"] for part in ("front", "filter", "reinjection", "sink")}
+        number = 1
+        while name is None:
+            candidate = f"lab{number}"
+            name = candidate if not (LABS / candidate).exists() else None
+            number += 1
+        directory = LABS / name
+        ports = find_free_ports(4, taken)
+        front, filter_, reinjection, sink = (Address(host="127.0.0.1", port=port) for port in ports)
+        chain = Chain(
+            kind="lab",
+            name="lab",
+            about=f"private Postfix and amavisd in {directory}",
+            front=front,
+            sink=sink,
+            filter=filter_,
+            reinjection=reinjection,
+            processes=processes,
+            feed_processes=processes,
+            filter_servers=processes,
+            destination_concurrency_limit=max(processes, 20),
+            postfix=PostfixParts(
+                config_directory=directory / "etc",
+                queue_directory=directory / "spool",
+                maillog=directory / "log" / "maillog",
+                syslog_name=directory.name,
+                feed=postfix.FEED,
+            ),
+            amavis=AmavisParts(pid_file=directory / "amavis" / "amavisd.pid", log=directory / "amavis" / "amavis.log"),
+        )
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            raise ChainError(f'lab "{name}" exists already; use another --name, or take it down first') from None
+        _write_state(directory, chain, owner=os.getpid())
+    postfix.write_configuration(
+        directory, front=front, reinjection=reinjection, filter_=filter_, sink=sink, processes=processes
+    )
+    amavis.write_configuration(directory, filter_=filter_, reinjection=reinjection, processes=processes)
+    return directory, chain
+
+
+def _describe_as_file(chain: Chain) -> str:
+    """Return the chain file with which `loadgen run --chain` measures a lab that is up."""
+    assert chain.postfix is not None  # noqa: S101 (set by _claim)
+    assert chain.amavis is not None  # noqa: S101 (set by _claim)
+    return f"""\
+about = "{chain.about}"
+front = "{chain.front}"
+sink = "{chain.sink}"
+filter = "{chain.filter}"
+reinjection = "{chain.reinjection}"
+feed_processes = {chain.feed_processes}
+filter_servers = {chain.filter_servers}
+destination_concurrency_limit = {chain.destination_concurrency_limit}
+
+[postfix]
+config_directory = "{chain.postfix.config_directory}"
+queue_directory = "{chain.postfix.queue_directory}"
+maillog = "{chain.postfix.maillog}"
+feed = "{chain.postfix.feed}"
+
+[amavis]
+pid_file = "{chain.amavis.pid_file}"
+log = "{chain.amavis.log}"
+"""
+
+
+def _write_state(directory: Path, chain: Chain, owner: int | None) -> None:
+    state = {
+        "chain": chain.model_dump(mode="json"),
+        "owner": owner,
+        "owner_started_at": None if owner is None else psutil.Process(owner).create_time(),
+        "made_at": time.time(),
+    }
+    temporary = directory / "lab.json.new"
+    temporary.write_text(json.dumps(state, indent=2) + "\n")
+    temporary.replace(directory / "lab.json")
+
+
+def _read_lab(directory: Path) -> Lab:
+    state = json.loads((directory / "lab.json").read_text())
+    pids = [
+        _read_pid(directory / "spool" / "pid" / "master.pid"),
+        _read_pid(directory / "amavis" / "amavisd.pid"),
+    ]
+    users = set(_processes_using(directory)) if all(pids) else set()
+    return Lab(
+        name=directory.name,
+        directory=directory,
+        chain=Chain.model_validate(state["chain"]),
+        owner=state["owner"],
+        owner_started_at=state["owner_started_at"],
+        running=all(pid in users for pid in pids),
+    )
+
+
+def _read_pid(path: Path) -> int | None:
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_alive(pid: int, started_at: float | None) -> bool:
+    """Return whether *pid* is still the process it was (a reused number has another start time)."""
+    try:
+        return abs(psutil.Process(pid).create_time() - (started_at or 0)) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _find_process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _processes_using(directory: Path) -> list[int]:
+    """Return the Postfix and amavisd processes that work in *directory* or have a file below it open."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        # a process may end while we look at it
+        with suppress(OSError):
+            command = (entry / "comm").read_text().strip()
+            if not _is_ours(command, entry, directory):
+                continue
+            found.append(int(entry.name))
+    return found
+
+
+def _is_ours(command: str, entry: Path, directory: Path) -> bool:
+    if not (
+        command.startswith(("amavisd", "/usr/sbin/amavi"))
+        or str((entry / "exe").readlink()).startswith(("/usr/lib/postfix", "/usr/libexec/postfix"))
+        or "perl" in (entry / "exe").readlink().name
+    ):
+        return False
+    links = [entry / "cwd", *(entry / "fd").iterdir()]
+    return any(_is_below(link, directory) for link in links)
+
+
+def _is_below(link: Path, directory: Path) -> bool:
+    try:
+        return link.readlink().is_relative_to(directory)
+    except OSError:  # closed meanwhile
+        return False
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Hold the lock under which labs are made and listed."""
+    with (LABS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,272 @@
+"""The command line: what a user types, and what the exit code says.
+
+Thin: every command hands over to the room that does the work, importing it
+only then, so that `loadgen --help` answers at once. Results go to standard
+output, progress and warnings to standard error.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from loadgen.errors import ExitCode, LoadgenError
+
+if TYPE_CHECKING:
+    from loadgen.chain.lab import Lab
+    from loadgen.profile import Profile
+    from reports.analyse import Summary
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Load-test a Postfix -> amavisd -> Postfix mail chain to the last delivery.",
+    epilog="Examples:  loadgen run quick  |  loadgen report runs/2026-03-01T10-00-00Z-quick",
+)
+lab_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Bring up, list and take down private chains (real Postfix and amavisd on loopback ports).",
+    epilog="Examples:  loadgen lab install --dry-run  |  loadgen lab up --processes 4",
+)
+app.add_typer(lab_app, name="lab")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@app.command(epilog="Examples:  loadgen run quick  |  loadgen run my-load.toml --chain lab --processes 4")
+def run(
+    profile: Annotated[
+        str, typer.Argument(help="A shipped profile (see 'loadgen profiles') or the path of a TOML file.")
+    ],
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            help="lab, reference, or the path of a chain file. Default: lab where it can run, else reference."
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Process count of a lab or reference chain (maxproc = $max_servers).")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where run directories are made.")] = Path("runs"),
+    as_json: JsonOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the timeline and the chain; touch nothing.")
+    ] = False,
+    allow_backlog: Annotated[
+        bool, typer.Option("--allow-backlog", help="Measure although the queue already holds mail.")
+    ] = False,
+) -> None:
+    """Run a load profile against a chain and report on it."""
+    from loadgen.chain.choice import choose_chain
+    from loadgen.profile import load_profile
+
+    name, text, loaded = load_profile(profile)
+    choice = choose_chain(chain, processes)
+    if dry_run:
+        _print_timeline(name, loaded, choice.why)
+        return
+    _say(choice.why)
+    from rich.console import Console
+
+    from loadgen.progress import Progress
+    from loadgen.run import RunRequest, conduct
+    from reports.analyse import write_reports
+
+    with Progress(Console(stderr=True)) as progress:
+        request = RunRequest(name, text, loaded, choice, output, allow_backlog)
+        directory, exit_code = asyncio.run(conduct(request, progress))
+    summary = write_reports(directory, time.time())
+    _print_result(summary, directory, as_json=as_json)
+    if exit_code is ExitCode.OK and summary["status"] != "complete":
+        exit_code = ExitCode.INVALID_RESULT
+    raise typer.Exit(exit_code)
+
+
+@app.command(epilog="Examples:  loadgen report runs/2026-03-01T10-00-00Z-quick  |  loadgen report RUN --json")
+def report(
+    directory: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A directory that 'loadgen run' made, finished or not.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Analyse a run directory again and write its summary.json and report.html."""
+    from reports.analyse import write_reports
+
+    summary = write_reports(directory, time.time())
+    _print_result(summary, directory, as_json=as_json)
+    raise typer.Exit(ExitCode.OK if summary["status"] == "complete" else ExitCode.INVALID_RESULT)
+
+
+@app.command(epilog="Examples:  loadgen profiles  |  loadgen profiles --json")
+def profiles(as_json: JsonOption = False) -> None:
+    """List the shipped load profiles."""
+    from loadgen.profile import list_profiles, parse_profile
+
+    about = {name: parse_profile(text, name).about for name, text in list_profiles().items()}
+    if as_json:
+        print(json.dumps(about, indent=2))  # noqa: T201
+        return
+    for name, text in about.items():
+        print(f"{name:<10} {text}")  # noqa: T201
+
+
+@lab_app.command("up", epilog="Examples:  loadgen lab up  |  loadgen lab up --processes 4 --name four")
+def lab_up(
+    processes: Annotated[
+        int, typer.Option(help="maxproc of the feed and $max_servers of amavisd.", min=1, max=200)
+    ] = 2,
+    name: Annotated[str | None, typer.Option(help="Name of the lab.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring up a lab and leave it up; 'run' and other programs can then use its ports."""
+    from loadgen.chain import lab
+
+    for removed in lab.remove_abandoned():
+        _say(f"removed {removed}, which a crash had left behind")
+    built = lab.bring_up(processes=processes, keep=True, name=name)
+    if as_json:
+        print(json.dumps(_describe_lab(built), indent=2))  # noqa: T201
+        return
+    chain = built.chain
+    print(f"{built.name} is up in {built.directory}, with {processes} processes on both sides")  # noqa: T201
+    for station in ("front", "filter", "reinjection", "sink"):
+        print(f"  {station:<12} {getattr(chain, station)}")  # noqa: T201
+    print(f"  chain file   {built.directory / 'chain.toml'}")  # noqa: T201
+
+
+@lab_app.command("status", epilog="Examples:  loadgen lab status  |  loadgen lab status --json")
+def lab_status(as_json: JsonOption = False) -> None:
+    """List the labs on this host."""
+    from loadgen.chain import lab
+
+    labs = lab.list_labs()
+    if as_json:
+        print(json.dumps([_describe_lab(one) for one in labs], indent=2))  # noqa: T201
+        return
+    if not labs:
+        print("no labs")  # noqa: T201
+    for one in labs:
+        print(f"{one.name:<10} {_lab_state(one):<38} front {one.chain.front}, sink {one.chain.sink}")  # noqa: T201
+
+
+@lab_app.command("down", epilog="Examples:  loadgen lab down  |  loadgen lab down lab2")
+def lab_down(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Labs to take down; default: all that no run is using.")
+    ] = None,
+) -> None:
+    """Take labs down, and remove what a crash left behind."""
+    from loadgen.chain import lab
+    from loadgen.errors import ChainError
+
+    labs = {one.name: one for one in lab.list_labs()}
+    if unknown := [name for name in names or [] if name not in labs]:
+        raise ChainError(f'no lab "{unknown[0]}"; there are {", ".join(labs) or "none"}')
+    # without names, a lab that a run has just made and is using is left alone
+    chosen = [labs[n] for n in names] if names else [x for x in labs.values() if x.owner is None or x.abandoned]
+    for one in chosen:
+        lab.take_down(one.directory)
+        print(f"{one.name} is down")  # noqa: T201
+    if not chosen:
+        print("no labs to take down")  # noqa: T201
+
+
+@lab_app.command("install", epilog="Examples:  loadgen lab install --dry-run  |  loadgen lab install --yes")
+def lab_install(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands only.")] = False,
+) -> None:
+    """Install what the lab needs on Debian: Postfix, amavisd-new and SpamAssassin."""
+    from loadgen.chain import install
+
+    commands = install.plan_commands()
+    if dry_run:
+        for command in commands:
+            print(command.describe())  # noqa: T201
+        return
+    if not commands:
+        print("everything the lab needs is installed")  # noqa: T201
+        return
+    for command in commands:
+        _say(f"  {command.describe()}")
+    if not yes and not typer.confirm("Run these commands as root?", err=True):
+        raise typer.Exit(ExitCode.USAGE)
+    install.run_commands(commands)
+    print("everything the lab needs is installed")  # noqa: T201
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code; only our own bugs show a traceback."""
+    code = ExitCode.OK
+    try:
+        app()  # exits by itself, with 2 for a wrong call
+    except LoadgenError as error:
+        for line in str(error).splitlines():
+            _say(f"loadgen: {line}")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _say("loadgen: interrupted")
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output went away, as in "loadgen profiles | head -1"
+        sys.stderr.close()
+    sys.exit(int(code))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _print_timeline(name: str, profile: "Profile", why: str) -> None:
+    from loadgen.plan import make_plan
+    from loadgen.units import format_duration
+
+    plan = make_plan(profile)
+    print(f"{name}: {profile.about}")  # noqa: T201
+    print(why)  # noqa: T201
+    for step in plan.steps:
+        rate = "" if step.rate_per_s is None else f" at {step.rate_per_s:g} msg/s"
+        print(  # noqa: T201
+            f"step {step.step + 1}: {step.concurrency} sessions{rate}, warm-up {format_duration(step.warm_up_s)}, "
+            f"hold {format_duration(step.hold_s)}, drain up to {format_duration(step.drain_limit_s)}"
+        )
+    total = sum(step.warm_up_s + step.hold_s for step in plan.steps)
+    print(f"about {format_duration(total)} of load in all")  # noqa: T201
+
+
+def _print_result(summary: "Summary", directory: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary, indent=2))  # noqa: T201
+        return
+    from rich.console import Console
+
+    from reports.text import print_summary
+
+    print_summary(summary, Console())
+    print(f"report: {(directory / 'report.html').absolute()}")  # noqa: T201
+
+
+def _describe_lab(one: "Lab") -> dict[str, object]:
+    return {
+        "name": one.name,
+        "directory": str(one.directory),
+        "running": one.running,
+        "owner": one.owner,
+        "abandoned": one.abandoned,
+        "chain": one.chain.model_dump(mode="json"),
+    }
+
+
+def _lab_state(one: "Lab") -> str:
+    if one.abandoned:
+        return "left behind (lab down removes it)"
+    return "up" if one.owner is None else f"up, used by process {one.owner}"

@@ -1,0 +1,496 @@
+"""Conduct one run: the only file that joins the chain, the traffic and the collectors.
+
+Brings the chain up, starts sink, collector and generator, proves with one
+message that mail comes out where it should, then takes the steps of the plan
+through their phases, and puts everything away again whatever happens. Rows
+go into the run directory as they come; nothing is analysed here.
+"""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadgen import __version__
+from loadgen.chain import lab, postfix
+from loadgen.chain.choice import ChainChoice, LabSettings
+from loadgen.chain.ports import find_free_ports, wait_for_banner
+from loadgen.chain.reference import ReferenceSettings
+from loadgen.chain.spec import Chain
+from loadgen.child import Child, python_module
+from loadgen.errors import ChainError, ExitCode, LoadgenError, UnreachableError, UsageError
+from loadgen.host import describe_host, describe_software
+from loadgen.plan import Plan, Step, make_plan, next_phase, remaining_s
+from loadgen.profile import Profile
+from loadgen.progress import Progress, Reading
+from loadgen.records import RunWriter, make_run_directory
+from loadgen.safety import check_domain, resolve_target
+from loadgen.tally import Tally
+from loadgen.units import format_size
+
+__all__ = ["RunRequest", "conduct"]
+
+_BANNER_TIMEOUT_S = 10.0
+_PROBE_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 30.0
+_TURN_S = 0.1
+_NOTHING_LEFT_S = 2.0
+"""Queues empty for this long, and messages still missing: they are not in the chain any more."""
+_INTERRUPTED_DRAIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run, checked as far as that goes without touching anything."""
+
+    profile_name: str
+    profile_text: str
+    profile: Profile
+    choice: ChainChoice
+    output: Path
+    """Parent of the run directory."""
+    allow_backlog: bool = False
+
+
+async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCode]:
+    """Carry out *request* and return the run directory and how the run ended.
+
+    The directory exists, and holds what was recorded, also when the run ended early.
+
+    Raises:
+        LoadgenError: before the first step: refused, unreachable, or not possible here.
+    """
+    message = request.profile.message
+    check_domain(message.recipient_domain, "recipient", request.choice.allow.domains)
+    check_domain(message.sender_domain, "sender", request.choice.allow.domains)
+    if request.choice.chain is not None:
+        front = request.choice.chain.front
+        resolve_target(front.host, front.port, request.choice.allow.targets)
+    directory = make_run_directory(request.output, request.profile_name, time.time())
+    try:
+        with RunWriter(directory) as writer:
+            exit_code = await _Conductor(request, writer, progress).run()
+    except LoadgenError:
+        _remove_if_unused(directory)
+        raise
+    return directory, exit_code
+
+
+def _remove_if_unused(directory: Path) -> None:
+    """Remove the directory of a run that was refused before its first step; keep what a child said."""
+    for name in ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "profile.toml"):
+        (directory / name).unlink(missing_ok=True)
+    for log in directory.glob("*.log"):
+        if log.stat().st_size == 0:
+            log.unlink()
+    if not any(directory.iterdir()):
+        directory.rmdir()
+
+
+class _Conductor:
+    """One run in progress."""
+
+    def __init__(self, request: RunRequest, writer: RunWriter, progress: Progress) -> None:
+        self._request = request
+        self._writer = writer
+        self._progress = progress
+        self._plan: Plan = make_plan(request.profile)
+        self._origin = time.monotonic()
+        self._run_id = os.urandom(4).hex()
+        self._tally = Tally()
+        self._children: dict[str, Child] = {}
+        self._waiting: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
+        self._gauges: dict[str, float] = {}
+        self._empty_since: float | None = None
+        self._sessions = 0
+        self._closed = False
+        self._stop_step = ""
+        """Why the present step must end early; empty: it need not."""
+        self._stop_run = ""
+        """Why no further step may begin; empty: they may."""
+        self._interrupts = 0
+        self._chain: Chain
+        self._host = ""
+
+    # -- the whole ----------------------------------------------------------------------------------------
+
+    async def run(self) -> ExitCode:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt)
+        request = self._request
+        directory = self._writer.directory
+        (directory / "profile.toml").write_text(request.profile_text)
+        for key, value in (
+            ("version", __version__), ("profile_name", request.profile_name), ("profile_text", request.profile_text),
+            ("profile", request.profile.model_dump(mode="json")), ("workload_hash", request.profile.workload_hash),
+            ("seed", request.profile.seed), ("chain_choice", request.choice.why), ("started_at", time.time()),
+            ("run_id", self._run_id),
+        ):  # fmt: skip
+            self._writer.write_meta(key, value)
+        try:
+            async with AsyncExitStack() as stack:
+                self._chain = await stack.enter_async_context(self._open_chain())
+                await self._start_children(stack)
+                await self._check_ready()
+                for step in self._plan.steps:
+                    if self._stop_run:
+                        break
+                    await self._take_step(step)
+                await self._finish_generator()
+        finally:
+            self._writer.write_meta("ended_at", self._now())
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+        self._writer.write_meta("end_reason", self._stop_run)
+        self._writer.write_meta("status", "incomplete" if self._stop_run else "complete")
+        if self._interrupts:
+            return ExitCode.INTERRUPTED
+        if self._stop_run.startswith("front-unreachable") and not self._tally.accepted:
+            return ExitCode.UNREACHABLE
+        return ExitCode.INVALID_RESULT if self._stop_run else ExitCode.OK
+
+    def _now(self) -> float:
+        return time.monotonic() - self._origin
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        self._stop_run = self._stop_run or "interrupted by the user"
+        self._stop_step = self._stop_step or "interrupted by the user"
+        if self._interrupts == 1:
+            self._writer.write_rows("remark", [(self._now(), "run", "interrupted", "interrupted by the user")])
+            self._progress.say("interrupted: stopping the load, draining, writing what there is (again: do not drain)")
+
+    # -- the chain ----------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _open_chain(self) -> AsyncIterator[Chain]:
+        choice = self._request.choice
+        if choice.lab is not None:
+            async with self._open_lab(choice.lab) as chain:
+                yield chain
+        elif choice.reference is not None:
+            async with self._open_reference(choice.reference) as chain:
+                yield chain
+        else:
+            assert choice.chain is not None  # noqa: S101 (one of the three is set)
+            chain = choice.chain
+            self._host = resolve_target(chain.front.host, chain.front.port, choice.allow.targets)
+            await asyncio.to_thread(wait_for_banner, chain.front, "front Postfix", _BANNER_TIMEOUT_S)
+            self._record_chain(chain, real=True)
+            yield chain
+
+    @asynccontextmanager
+    async def _open_lab(self, settings: LabSettings) -> AsyncIterator[Chain]:
+        # in a thread, because it waits for daemons; a Ctrl-C meanwhile is noticed as soon as it is up
+        built = await asyncio.to_thread(lab.bring_up, processes=settings.processes)
+        try:
+            self._host = built.chain.front.host
+            self._record_chain(built.chain, real=True, extra={"amavisd.conf": built.directory / "amavisd.conf"})
+            yield built.chain
+        finally:
+            await asyncio.to_thread(lab.take_down, built.directory)
+
+    @asynccontextmanager
+    async def _open_reference(self, settings: ReferenceSettings) -> AsyncIterator[Chain]:
+        with tempfile.TemporaryDirectory(prefix="loadgen-reference-") as directory:
+            sink = f"127.0.0.1:{find_free_ports(1, set())[0]}"
+            child = Child("reference", self._take_line)
+            self._children["reference"] = child
+            ready = self._expect("reference", "ready")
+            await child.start(
+                python_module("loadgen.chain.reference"),
+                {
+                    "directory": directory,
+                    "sink": sink,
+                    "clock_origin": self._origin,
+                    **settings.model_dump(mode="json"),
+                },
+                self._writer.directory / "reference.log",
+            )
+            try:
+                chain = Chain.model_validate((await self._receive(ready, _START_TIMEOUT_S))["chain"])
+                self._host = chain.front.host
+                self._record_chain(chain, real=False)
+                yield chain
+            finally:
+                await child.end()
+
+    def _record_chain(self, chain: Chain, *, real: bool, extra: dict[str, Path] | None = None) -> None:
+        """Write down the chain, its settings, the software and the machine, before anything is sent."""
+        settings: dict[str, str] = {}
+        directory = chain.postfix.config_directory if chain.postfix is not None else None
+        if directory is not None:
+            try:
+                settings = postfix.read_settings(directory)
+            except (ChainError, OSError) as error:
+                # a chain on another host, or no right to read: the measurement is possible without
+                self._writer.write_rows("remark", [(self._now(), "run", "settings-unknown", str(error))])
+        for name, path in (extra or {}).items():
+            settings[name] = path.read_text()
+        queue = chain.postfix.queue_directory if chain.postfix is not None else None
+        self._writer.write_meta("chain", chain.model_dump(mode="json"))
+        self._writer.write_meta("settings", settings)
+        self._writer.write_meta("host", describe_host(queue))
+        self._writer.write_meta("software", describe_software(real_chain=real))
+        (self._writer.directory / "chain.json").write_text(chain.model_dump_json(indent=2) + "\n")
+
+    # -- the other processes ------------------------------------------------------------------------------
+
+    async def _start_children(self, stack: AsyncExitStack) -> None:
+        chain, directory = self._chain, self._writer.directory
+        sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="loadgen-"))
+        notify = f"{sockets}/arrivals"
+        common = {"clock_origin": self._origin, "run_id": self._run_id, "notify": notify}
+        sink_settings = {**common, "host": chain.sink.host, "port": chain.sink.port}
+        await self._start(stack, "sink", "loadgen.traffic.sink", sink_settings)
+        collector_settings = {
+            "clock_origin": self._origin,
+            "chain": chain.model_dump(mode="json"),
+            "rate_hz": 4.0,
+            "watch": {},
+        }
+        generator_settings = {
+            **common, "host": self._host, "port": chain.front.port, "profile_text": self._request.profile_text,
+        }  # fmt: skip
+        await asyncio.gather(
+            self._start(stack, "collector", "loadgen.collect.collector", collector_settings),
+            self._start(stack, "generator", "loadgen.traffic.generator", generator_settings),
+        )
+        watch = {name: self._children[name].pid for name in ("sink", "collector", "generator")}
+        self._children["collector"].tell({"command": "watch", "watch": {**watch, "conductor": os.getpid()}})
+        self._progress.say(f"run directory: {directory}")
+
+    async def _start(self, stack: AsyncExitStack, name: str, module: str, settings: dict[str, Any]) -> None:
+        child = Child(name, self._take_line)
+        self._children[name] = child
+        ready = self._expect(name, "ready")
+        await child.start(python_module(module), settings, self._writer.directory / f"{name}.log")
+        stack.push_async_callback(child.end)
+        await self._receive(ready, _START_TIMEOUT_S)
+
+    def _expect(self, child: str, event: str) -> "asyncio.Future[dict[str, Any]]":
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[child, event] = future
+        return future
+
+    async def _receive(self, future: "asyncio.Future[dict[str, Any]]", timeout_s: float) -> dict[str, Any]:
+        try:
+            return await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            names = [f"{child} ({event})" for (child, event), f in self._waiting.items() if f is future]
+            raise UsageError(
+                f"{', '.join(names) or 'a process of ours'}: no answer after {timeout_s:g} s; "
+                f"see its log in {self._writer.directory}"
+            ) from None
+
+    def _take_line(self, child: str, line: dict[str, Any]) -> None:
+        """Record or act on one line of a child."""
+        if "table" in line:
+            self._take_rows(line["table"], line["rows"])
+            return
+        event = line["event"]
+        if (future := self._waiting.get((child, event))) is not None and not future.done():
+            future.set_result(line)
+        match event:
+            case "tick":
+                self._take_gauges(line["values"])
+            case "load":
+                self._sessions = line["sessions"]
+            case "blocked":
+                ids = [text.strip("<>").partition("@")[0] for text in line["message_ids"]]
+                self._tally.add_gone(ids)
+                self._children["generator"].tell({"command": "gone", "ids": ids})
+            case "limit":
+                self._stop_step = f"{line['kind']}: {line['text']}"
+                if line["kind"] != "backlog-limit":
+                    self._stop_run = self._stop_step
+            case "closed":
+                self._closed = True
+            case "locust":
+                self._writer.write_meta("locust", {"requests": line["requests"], "failures": line["failures"]})
+            case "unavailable":
+                text = f"{line['reading']}: {line['reason']}"
+                self._writer.write_rows("remark", [(self._now(), child, "unavailable", text)])
+            case "foreign":
+                self._writer.write_meta("foreign_arrivals", line["count"])
+            case "died" | "failed":
+                self._take_death(child, line.get("text") or line.get("reason", ""))
+
+    def _take_rows(self, table: str, rows: list[list[Any]]) -> None:
+        if table == "arrival":
+            probe = f"{self._run_id}.probe"
+            if any(row[0] == probe for row in rows):
+                rows = [row for row in rows if row[0] != probe]
+                if (future := self._waiting.get(("sink", "probe"))) is not None and not future.done():
+                    future.set_result({})
+            self._tally.add_arrivals(rows)
+        elif table == "message":
+            self._tally.add_messages(rows)
+        self._writer.write_rows(table, rows)
+
+    def _take_gauges(self, values: dict[str, float]) -> None:
+        self._gauges = values
+        self._writer.tick()
+        depth = [
+            values[f"queue.{name}"]
+            for name in ("incoming", "active", "deferred", "maildrop")
+            if f"queue.{name}" in values
+        ]
+        if not depth or sum(depth) > 0:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = self._now()
+        free, least = values.get("queue.free_bytes"), self._request.profile.limits.free_disk
+        if free is not None and free < least and not self._stop_run:
+            text = f"{format_size(free)} free where the queue is, limits.free_disk is {format_size(least)}"
+            self._stop_run = self._stop_step = f"disk-limit: {text}"
+            self._writer.write_rows("remark", [(self._now(), "run", "disk-limit", text)])
+
+    def _take_death(self, child: str, text: str) -> None:
+        for (name, event), future in self._waiting.items():
+            if name == child and not future.done():
+                hint = ""
+                if child == "sink" and event == "ready":
+                    hint = f"{self._chain.sink}: cannot listen there: "
+                future.set_exception(UsageError(f"{hint}{child}: {text}; see {self._writer.directory}"))
+                future.exception()  # nobody may be waiting for this one any more
+        self._writer.write_rows("remark", [(self._now(), child, "exit", text)])
+        if child != "collector":  # without telemetry a step is marked, not ended
+            self._stop_run = self._stop_run or f"{child} {text}"
+            self._stop_step = self._stop_step or self._stop_run
+
+    # -- before the first step ----------------------------------------------------------------------------
+
+    async def _check_ready(self) -> None:
+        """Make sure that the queue is empty, the disk has room, and mail comes out at the sink.
+
+        Raises:
+            UsageError: there is mail in the queue, or no room.
+            UnreachableError: the probe did not come through.
+        """
+        held = {name: self._gauges.get(f"queue.{name}", 0.0) for name in ("incoming", "active", "deferred", "maildrop")}
+        if sum(held.values()) and not self._request.allow_backlog:
+            name = max(held, key=lambda n: held[n])
+            raise UsageError(
+                f"front/{name} already holds {held[name]:.0f} messages; drain it, or pass --allow-backlog to measure anyway"
+            )
+        if self._stop_run.startswith("disk-limit"):
+            raise UsageError(f"{self._stop_run}; make room, or lower the limit in the profile")
+        if self._stop_run:
+            return
+        answer, arrival = self._expect("generator", "probe"), self._expect("sink", "probe")
+        self._children["generator"].tell({"command": "probe"})
+        said = await self._receive(answer, _PROBE_TIMEOUT_S)
+        if said["outcome"] != "accepted":
+            raise UnreachableError(
+                f"{self._chain.front}: the first message was {said['outcome']}: {said['code'] or ''} {said['reply']}"
+            )
+        try:
+            await asyncio.wait_for(arrival, _PROBE_TIMEOUT_S)
+        except TimeoutError:
+            raise UnreachableError(
+                f"{self._chain.sink}: the front accepted a message {_PROBE_TIMEOUT_S:g} s ago and it has not come out here; "
+                f"does the chain deliver {self._request.profile.message.recipient_domain} to this address?"
+            ) from None
+
+    # -- steps --------------------------------------------------------------------------------------------
+
+    async def _take_step(self, step: Step) -> None:
+        self._writer.write_rows(
+            "step",
+            [
+                (
+                    step.step,
+                    self._chain.processes,
+                    "stock",
+                    step.concurrency,
+                    step.rate_per_s,
+                    step.warm_up_s,
+                    step.hold_s,
+                )
+            ],
+        )
+        self._closed, self._stop_step, self._sessions = False, "", 0
+        phase, since = "ramp", self._now()
+        self._announce(step, phase, since)
+        snapshot_taken = False
+        ramp_limit_s = self._request.profile.session.connect_timeout_s + 5.0
+        while phase != "end":
+            await asyncio.sleep(_TURN_S)
+            now = self._now()
+            open_ = self._sessions >= step.concurrency or now - since > ramp_limit_s
+            drained = phase == "drain" and self._is_drained()
+            interrupted = phase == "drain" and self._interrupts and now - since > _INTERRUPTED_DRAIN_S
+            new = next_phase(
+                step, phase, now - since, sessions_open=open_,
+                drained=drained or bool(interrupted) or self._interrupts > 1, stop=bool(self._stop_step),
+            )  # fmt: skip
+            if new == "end" and not snapshot_taken:
+                await self._close_step(step, drained)
+                snapshot_taken = True
+            if new != phase:
+                phase, since = new, self._now()
+                self._announce(step, phase, since)
+            self._show(step, phase, now - since)
+
+    def _announce(self, step: Step, phase: str, at: float) -> None:
+        self._writer.write_rows("phase", [(at, step.step, phase)])
+        self._children["generator"].tell({"command": "phase", "step": step.step, "phase": phase})
+
+    def _is_drained(self) -> bool:
+        if not self._closed:
+            return False
+        if "queue.active" not in self._gauges:
+            return not self._tally.on_the_way
+        if self._empty_since is None:
+            return False
+        if not self._tally.on_the_way:
+            return True
+        return self._now() - self._empty_since > _NOTHING_LEFT_S
+
+    async def _close_step(self, step: Step, drained: bool) -> None:
+        """End what is still open, read the logs up to here, and list what is left in the queues."""
+        if not self._closed:
+            self._children["generator"].tell({"command": "abort"})
+        collector = self._children["collector"]
+        for event, command in (
+            ("flushed", {"command": "flush"}),
+            ("snapshot", {"command": "snapshot", "step": step.step}),
+        ):
+            answer = self._expect("collector", event)
+            collector.tell(command)
+            try:
+                await asyncio.wait_for(answer, 10.0)
+            except (TimeoutError, UsageError) as error:
+                self._writer.write_rows("remark", [(self._now(), "collector", "collector-gap", f"no {event}: {error}")])
+        if not drained and not self._stop_run:
+            left = len(self._tally.on_the_way)
+            text = f"step {step.step + 1}: not drained after {step.drain_limit_s:g} s, {left} messages not delivered"
+            self._writer.write_rows("remark", [(self._now(), "run", "not-drained", text)])
+            # the next step would start with this one's mail
+            self._stop_run = f"not-drained: {text}"
+
+    async def _finish_generator(self) -> None:
+        generator = self._children["generator"]
+        totals = self._expect("generator", "locust")
+        generator.tell({"command": "quit"})
+        try:
+            await asyncio.wait_for(totals, _START_TIMEOUT_S)
+        except (TimeoutError, UsageError) as error:
+            self._stop_run = self._stop_run or f"generator gave no totals: {error}"
+
+    def _show(self, step: Step, phase: str, elapsed_s: float) -> None:
+        self._progress.show(
+            Reading(
+                step=step.step, steps=len(self._plan.steps), phase=phase, concurrency=step.concurrency,
+                sessions=self._sessions, accepted=self._tally.accepted, delivered=self._tally.delivered,
+                left_s=remaining_s(self._plan, step.step, phase, elapsed_s), gauges=self._gauges,
+            )
+        )  # fmt: skip

@@ -1,0 +1,39 @@
+"""Runs the `loadgen` command as a user would, for tests from outside."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+LOADGEN = [sys.executable, "-P", "-m", "loadgen"]
+
+
+def loadgen(
+    *arguments: str | Path, cwd: Path | None = None, timeout_s: float = 200
+) -> subprocess.CompletedProcess[str]:
+    """Run `loadgen` with *arguments* and return what it said."""
+    command = [*LOADGEN, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False
+    )
+
+
+def write_profile(path: Path, steps: list[tuple[int, str]], extra: str = "", warm_up: str = "1s") -> Path:
+    """Write a profile with (concurrency, hold) *steps* and return its path."""
+    text = f'about = "a test"\n{extra}\n[timing]\nwarm_up = "{warm_up}"\ndrain = "20s"\n'
+    text += "".join(f'[[step]]\nconcurrency = {n}\nhold = "{hold}"\n' for n, hold in steps)
+    path.write_text(text)
+    return path
+
+
+def run_directory(parent: Path) -> Path:
+    """Return the only run directory below *parent*."""
+    (directory,) = parent.iterdir()
+    return directory
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """Return a run's summary.json."""
+    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
+    return summary

@@ -1,0 +1,35 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.chain.laws import Law, known_delivered_per_s, throughput_per_s
+
+
+@pytest.mark.parametrize(
+    ("law", "busy", "want"),
+    [
+        pytest.param(Law(law="constant", service_s=0.1), 4, 40.0, id="constant"),
+        pytest.param(Law(law="hard-cap", service_s=0.1, cap_per_s=25.0), 2, 20.0, id="below-the-cap"),
+        pytest.param(Law(law="hard-cap", service_s=0.1, cap_per_s=25.0), 4, 25.0, id="at-the-cap"),
+        # Gunther's specsdm91 as fitted by R's usl 3: X(36) = 1541 (STATISTICS: known answers)
+        pytest.param(Law(gamma=90.0, alpha=0.02773, beta=0.0001044), 36, 1541.0, id="published-usl"),
+        pytest.param(Law(), 0, 0.0, id="idle"),
+    ],
+)
+def test_throughput_follows_the_law(law: Law, busy: int, want: float) -> None:
+    assert throughput_per_s(law, busy) == pytest.approx(want, rel=1e-3)
+
+
+def test_more_messages_than_servers_add_nothing() -> None:
+    known = known_delivered_per_s(Law(law="constant", service_s=0.1), processes=4)
+
+    assert known[3] == pytest.approx(30.0)
+    assert known[4] == known[5] == known[64] == pytest.approx(40.0)
+
+
+@given(st.integers(1, 64), st.floats(0, 0.5), st.floats(0, 0.01))
+def test_one_server_always_does_gamma(busy: int, alpha: float, beta: float) -> None:
+    law = Law(gamma=7.0, alpha=alpha, beta=beta)
+
+    assert throughput_per_s(law, 1) == pytest.approx(7.0)
+    assert throughput_per_s(law, busy) <= 7.0 * busy + 1e-9
