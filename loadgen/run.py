@@ -303,8 +303,8 @@ class _Conductor:
                 self._take_gauges(line["values"])
             case "load":
                 self._sessions = line["sessions"]
-            case "blocked":
-                ids = [text.strip("<>").partition("@")[0] for text in line["message_ids"]]
+            case "gone":
+                ids = line["message_ids"]
                 self._tally.add_gone(ids)
                 self._children["generator"].tell({"command": "gone", "ids": ids})
             case "limit":

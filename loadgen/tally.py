@@ -48,5 +48,5 @@ class Tally:
                 self._early.add(row[0])
 
     def add_gone(self, message_ids: Iterable[str]) -> None:
-        """Count messages that the filter blocked: they will not arrive."""
+        """Count messages that were blocked or bounced: they will not arrive."""
         self.on_the_way.difference_update(message_ids)

@@ -140,7 +140,7 @@ def test_messages_that_the_filter_keeps_are_told_at_once(chain: Chain, said: Sai
 
     collector.tick(1.25)
 
-    assert [event["message_ids"] for event in said.events("blocked")] == [["5eed02.1", "5eed02.0"]]
+    assert [event["message_ids"] for event in said.events("gone")] == [["5eed02.1", "5eed02.0"]]
 
 
 def test_a_blocked_message_without_message_id_is_found_by_its_queue_id(chain: Chain, said: Said) -> None:
@@ -156,7 +156,7 @@ def test_a_blocked_message_without_message_id_is_found_by_its_queue_id(chain: Ch
 
     collector.tick(1.25)
 
-    assert said.events("blocked")[0]["message_ids"] == ["7.1"]
+    assert said.events("gone")[0]["message_ids"] == ["7.1"]
 
 
 def test_amavisd_is_read_from_the_maillog_where_it_has_no_file_of_its_own(chain: Chain, said: Said) -> None:
@@ -316,3 +316,21 @@ def test_the_process_is_ready_after_a_sample_obeys_and_ends_with_its_input(tmp_p
             assert process.wait() == 0
     finally:
         end()
+
+
+def test_a_bounced_message_is_told_so_that_nobody_waits_for_it(chain: Chain, said: Said) -> None:
+    collector = Collector(chain, said.outlet)
+    collector.tick(1.0)
+    assert chain.postfix is not None
+    head = "Nov 25 02:30:00 mx lab-record"
+    log(
+        chain.postfix.maillog,
+        f"{head}/smtpd[1]: 4jZ3ND5MYpzByg2: client=unknown[127.0.0.1]",
+        f"{head}/cleanup[2]: 4jZ3ND5MYpzByg2: message-id=<5eed02.9@loadgen.invalid>",
+        f"{head}/smtp[3]: 4jZ3ND5MYpzByg2: to=<b@loadgen.test>, relay=127.0.0.1[127.0.0.1]:1, delay=0.1,"
+        " delays=0/0/0/0.1, dsn=5.1.1, status=bounced (host said: 550 5.1.1 no such user)",
+    )
+
+    collector.tick(1.25)
+
+    assert said.events("gone")[0]["message_ids"] == ["5eed02.9"]

@@ -24,7 +24,7 @@ def test_measured_throughput_is_the_known_one_at_every_step(tmp_path: Path) -> N
         assert step["delivered_per_s"] == pytest.approx(known[step["concurrency"]], rel=0.05)
         # every session stays open for its step, and Little's law holds in a closed system
         assert step["concurrency"] == pytest.approx(step["delivered_per_s"] * step["response_s"]["mean"], rel=0.05)
-    assert summary["accounting"]["delivered"] == summary["accounting"]["total"] == locust["requests"]
+    assert summary["accounting"]["delivered"] == summary["accounting"]["messages"] == locust["requests"]
     assert locust["failures"] == 0
 
 
@@ -84,4 +84,4 @@ def test_message_limit_ends_the_run_and_says_so(tmp_path: Path) -> None:
     assert said.returncode == 4
     summary = read_summary(run_directory(tmp_path / "runs"))
     assert summary["status"] == "incomplete"
-    assert summary["accounting"]["total"] == 30
+    assert summary["accounting"]["messages"] == 30

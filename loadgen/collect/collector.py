@@ -10,7 +10,7 @@ Settings (one JSON line): `chain`, `clock_origin`, `rate_hz`, `watch`
     {"command": "snapshot", "step": n}           rows of `queued`; then answers "snapshot" with the step
 
 Events: "ready" after the first sample, "tick" with the gauges of each sample,
-"blocked" with the ids of messages that the filter will not pass on,
+"gone" with the ids of messages that were blocked or bounced and will not arrive,
 "unavailable" once for each reading that cannot be had, "flushed", "snapshot".
 It stops when its input ends. A tick that comes too late is left out rather
 than made up for; a gap of more than two seconds is a remark.
@@ -138,7 +138,7 @@ class Collector:
 
     def _read_logs(self, at: float) -> None:
         """Turn the new lines of every log into rows, and tell of messages that will not arrive."""
-        blocked: list[str] = []
+        gone: list[str | None] = []
         for follower, parsers in self._logs:
             try:
                 lines = follower.poll(at)
@@ -152,9 +152,11 @@ class Collector:
                     for table, row in parser.parse(line, at):
                         self._rows.setdefault(table, []).append(row)
                         if table == "scan" and row[2] == "Blocked":
-                            blocked.append(self._message_of(row))
-        if blocked := [message_id for message_id in blocked if message_id]:
-            self._outlet.write_event("blocked", message_ids=blocked)
+                            gone.append(self._message_of(row))
+                        elif table == "delivery" and row[11] == "bounced" and self._maillog is not None:
+                            gone.append(self._maillog.message_key(row[2]))
+        if ids := [message_id for message_id in gone if message_id]:
+            self._outlet.write_event("gone", message_ids=ids)
 
     def _message_of(self, scan: tuple[Any, ...]) -> str:
         """Return the id of a scanned message; templates may leave it out, then its queue id leads to it."""
