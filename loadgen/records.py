@@ -76,6 +76,7 @@ _INDEXES = (
     "CREATE INDEX IF NOT EXISTS arrival_id ON arrival(id)",
     "CREATE INDEX IF NOT EXISTS sample_name ON sample(name, at)",
     "CREATE INDEX IF NOT EXISTS message_step ON message(step)",
+    "CREATE INDEX IF NOT EXISTS timing_at ON timing(at)",
 )
 
 

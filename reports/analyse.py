@@ -1,0 +1,251 @@
+"""From a run directory to `summary.json` and `report.html`.
+
+Any prefix of a run can be analysed: one that was killed, has no steps, or no
+collector. What was not measured is None. Both files are written beside their
+place and renamed, so a reader sees the old one or the new one.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loadgen.records import RunReader
+from reports.accounting import Evidence, Sent, account
+from reports.attribution import Limits
+from reports.findings import Case, find_findings
+from reports.saturation import judge
+from reports.stations import LogJoin, join_log
+from reports.steps import describe_steps
+from reports.summary import (
+    FORMAT,
+    Accounting,
+    Cost,
+    Level,
+    Recommendation,
+    RunFacts,
+    StepRow,
+    Summary,
+    Verdict,
+)
+from reports.tables import Run, load_run, message_key
+
+__all__ = ["Summary", "analyse", "summarise", "write_reports"]
+
+
+def write_reports(directory: Path, now_s: float) -> Summary:
+    """Write `summary.json` and `report.html` into *directory* and return the summary.
+
+    *now_s* (Unix seconds) dates the report.
+
+    Raises:
+        RunFileError: *directory* is no run of a format known here.
+    """
+    from reports.html import render_html  # jinja2 and bokeh, which a reader of summaries does not need
+    from reports.series import read_series
+
+    with RunReader(directory) as reader:
+        run = load_run(reader)
+        summary = summarise(run)
+        series = read_series(run, summary)
+    _replace(directory / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    _replace(directory / "report.html", render_html(summary, series, now_s))
+    return summary
+
+
+def analyse(reader: RunReader) -> Summary:
+    """Return the summary of the run that *reader* has open."""
+    return summarise(load_run(reader))
+
+
+def summarise(run: Run) -> Summary:
+    """Return the summary of a run in memory."""
+    meta = run.meta
+    chain = meta.get("chain") or {}
+    facts = _describe_run(run)
+    limits = Limits(
+        feed_processes=chain.get("feed_processes") or chain.get("processes"),
+        filter_servers=chain.get("filter_servers") or chain.get("processes"),
+        destination_concurrency_limit=chain.get("destination_concurrency_limit"),
+        cpus=facts["cpus"],
+    )
+    join = join_log(run)
+    rows = describe_steps(run, join)
+    accounting = account(_sent(run), _read_evidence(run, join))
+    verdict = judge(rows, facts["pacing"], limits)
+    cost = _overall_cost(rows, verdict)
+    remarks: dict[str, list[str]] = {}
+    for _, _, kind, text in run.remarks:
+        remarks.setdefault(kind, []).append(text)
+    status = str(meta.get("status", "running"))
+    case = Case(
+        rows=rows,
+        verdict=verdict,
+        accounting=accounting,
+        limits=limits,
+        cost=cost,
+        is_reference=facts["is_reference"],
+        has_filter_log=bool(run.reader.query("SELECT 1 FROM timing LIMIT 1")),
+        has_maillog=bool(join.key_of),
+        remarks=remarks,
+        status=status,
+        end_reason=facts["end_reason"],
+        planned_steps=len((meta.get("profile") or {}).get("step") or rows),
+    )
+    processes = next((row["level"] for row in rows), None) or chain.get("processes")
+    summary = Summary(
+        format=FORMAT,
+        status=_judge_status(status, rows, accounting),
+        chain=str(chain.get("name", "")),
+        profile=str(meta.get("profile_name", "")),
+        run=facts,
+        verdict=verdict,
+        recommendation=Recommendation(
+            processes=processes if verdict["saturated"] else None,
+            interval=None,
+            delivered_per_s=verdict["delivered_per_s"],
+            delivered_per_s_interval=verdict["delivered_per_s_interval"],
+            memory_bytes=None,
+            settings=[],
+        ),
+        levels=[
+            Level(
+                processes=processes,
+                delivered_per_s=verdict["delivered_per_s"],
+                interval=verdict["delivered_per_s_interval"],
+                saturated=verdict["saturated"],
+            )
+        ],
+        steps=rows,
+        accounting=accounting,
+        findings=find_findings(case),
+        cost=cost,
+        settings={str(k): str(v) for k, v in (meta.get("settings") or {}).items()},
+    )
+    return _finite(summary)  # type: ignore[no-any-return]
+
+
+def _judge_status(status: str, rows: list[StepRow], accounting: Accounting) -> str:
+    if status not in ("complete", "invalid"):
+        return "incomplete"
+    sound = (
+        any(row["valid"] for row in rows)
+        and not accounting["lost"]
+        and not accounting["unknown"]
+        and accounting["adds_up"]
+    )
+    return "complete" if sound and status == "complete" else "invalid"
+
+
+def _describe_run(run: Run) -> RunFacts:
+    meta = run.meta
+    chain, profile, host = meta.get("chain") or {}, meta.get("profile") or {}, meta.get("host") or {}
+    addresses = {}
+    for station in ("front", "filter", "reinjection", "sink"):
+        if isinstance(place := chain.get(station), dict):
+            addresses[station] = f"{place.get('host')}:{place.get('port')}"
+    started = meta.get("started_at")
+    return RunFacts(
+        directory=run.reader.directory.name,
+        version=str(meta.get("version", "")),
+        started_at=float(started) if isinstance(started, int | float) else None,
+        length_s=float(meta["ended_at"]) if isinstance(meta.get("ended_at"), int | float) else run.end_at or None,
+        end_reason=str(meta.get("end_reason", "")),
+        workload_hash=str(meta.get("workload_hash", "")),
+        seed=meta.get("seed"),
+        chain_choice=str(meta.get("chain_choice", "")),
+        about=str(profile.get("about", "")),
+        pacing=str((profile.get("pacing") or {}).get("kind", "delivered")),
+        is_reference=chain.get("kind") == "reference",
+        law=str(chain.get("law", "")),
+        feed_processes=chain.get("feed_processes"),
+        filter_servers=chain.get("filter_servers"),
+        destination_concurrency_limit=chain.get("destination_concurrency_limit"),
+        cpus=host.get("cpus"),
+        memory_bytes=host.get("memory_bytes"),
+        host={str(k): str(v) for k, v in host.items() if v is not None and k not in ("cpus", "memory_bytes")},
+        software={str(k): str(v) for k, v in (meta.get("software") or {}).items() if v},
+        addresses=addresses,
+    )
+
+
+def _sent(run: Run) -> Iterator[Sent]:
+    messages = run.messages
+    watched = {step for step, began in run.phases.items() if "end" in began}
+    arrived = run.arrivals.completed == run.arrivals.completed  # not NaN
+    for index, message_id in enumerate(messages.id):
+        code, reply = messages.answers.get(index, (None, ""))
+        yield Sent(
+            id=message_id,
+            outcome=str(messages.outcome[index]),
+            arrived=bool(arrived[index]),
+            watched=int(messages.step[index]) in watched,
+            code=code,
+            reply=reply,
+        )
+
+
+def _read_evidence(run: Run, join: LogJoin) -> Evidence:
+    reader = run.reader
+    last_status: dict[str, str] = {}
+    for row in reader.rows("delivery", "ORDER BY at, rowid"):
+        if (key := join.key_of.get(row[2])) and last_status.get(key) != "bounced":
+            last_status[key] = str(row[11])
+    last = max((step for step, began in run.phases.items() if "end" in began), default=-1)
+    left = {
+        key
+        for (queue_id,) in reader.query("SELECT queue_id FROM queued WHERE step = ?", (last,))
+        if (key := join.key_of.get(queue_id))
+    }
+    locust = run.meta.get("locust")
+    return Evidence(
+        blocked={message_key(row[6]) for row in reader.rows("scan", "WHERE verdict = 'Blocked'") if row[6]}
+        | {join.key_of[row[4]] for row in reader.rows("scan", "WHERE verdict = 'Blocked'") if row[4] in join.key_of},
+        bounced={key for key, status in last_status.items() if status == "bounced"},
+        queued=left | {key for key, status in last_status.items() if status == "deferred"},
+        logged=join.keys(),
+        duplicates=len(run.arrivals.extra),
+        unrecorded=run.arrivals.unrecorded,
+        locust=locust if isinstance(locust, dict) else {},
+    )
+
+
+def _overall_cost(rows: list[StepRow], verdict: Verdict) -> Cost:
+    """Return the cost at the plateau, or at the last step that has any numbers."""
+    on_plateau = [row for row in rows if row["step"] in verdict["plateau_steps"]]
+    measured = on_plateau or [row for row in rows if row["valid"]] or [row for row in rows if row["hold_s"]]
+    if measured:
+        return measured[-1]["cost"]
+    return Cost(
+        chain_cores=None,
+        chain_cpu_s_per_message=None,
+        generator_cores=None,
+        sink_cores=None,
+        collector_cores=None,
+        conductor_cores=None,
+        own_cores=None,
+        own_share=None,
+        generator_lag_s=None,
+    )
+
+
+def _finite(value: Any) -> Any:
+    """Return *value* with every number that JSON cannot say as None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

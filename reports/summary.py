@@ -1,0 +1,348 @@
+"""The shape of `summary.json`: every number the reports show, each defined in one sentence.
+
+Types, and the name a step goes by. The keys are stable: CI jobs and other programs read them. None
+means "not measured" or "too few values", never zero. Intervals are pairs
+[low, high] at 95 %.
+"""
+
+from typing import TypedDict
+
+__all__ = [
+    "FORMAT",
+    "Accounting",
+    "Cost",
+    "Delays",
+    "Finding",
+    "Host",
+    "Interval",
+    "Level",
+    "Little",
+    "Percentiles",
+    "QueueDepth",
+    "Recommendation",
+    "Reply",
+    "RunFacts",
+    "StepRow",
+    "Summary",
+    "Verdict",
+    "name_step",
+]
+
+FORMAT = 1
+"""Version of `summary.json`."""
+
+Interval = list[float]
+
+
+class Percentiles(TypedDict):
+    """A distribution of times, from raw values; a percentile with fewer than ten values beyond it is None."""
+
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+    messages: int
+    """How many values there were."""
+
+
+class QueueDepth(TypedDict):
+    """Messages in the queues of Postfix (maildrop, incoming, active, deferred together)."""
+
+    mean: float | None
+    max: float | None
+    growth_per_s: float | None
+    """Slope over the hold, messages per second."""
+    before_filter: float | None
+    """Mean of those before the filter, from the log join."""
+    after_filter: float | None
+    """Mean of those after reinjection, from the log join."""
+
+
+class Delays(TypedDict):
+    """Means of the four parts of Postfix's "delays=" field, seconds, over deliveries that were sent."""
+
+    a_s: float
+    """Arrival to the last entry into the active queue."""
+    b_s: float
+    """Waiting in the active queue for a delivery process."""
+    c_s: float
+    """Connecting and greeting: waiting for the next station to answer."""
+    d_s: float
+    """Handing over, the next station's whole work included."""
+    messages: int
+
+
+class Little(TypedDict):
+    """Little's law checked on the record: L = X R."""
+
+    in_chain: float
+    """L: time-mean number of messages between their start and their arrival."""
+    x_times_r: float
+    """X R: completions per second times the mean response time of those completions."""
+    error_ratio: float
+    """|L - X R| / L; more than 0.1 means that messages or instants are missing."""
+    closed_error_ratio: float | None
+    """|N - X R| / N, only for pacing "delivered": the textbook's closed system."""
+
+
+class Cost(TypedDict):
+    """CPU in cores during a hold: the chain's own and that of this tool."""
+
+    chain_cores: float | None
+    chain_cpu_s_per_message: float | None
+    generator_cores: float | None
+    sink_cores: float | None
+    collector_cores: float | None
+    conductor_cores: float | None
+    own_cores: float | None
+    """The four of ours together, as far as they are known."""
+    own_share: float | None
+    """Ours as a share of the chain's."""
+    generator_lag_s: float | None
+    """Longest time by which the generator's event loop ran late."""
+
+
+class Host(TypedDict):
+    """Means over the hold of what the host was doing."""
+
+    cpu_busy: float | None
+    """Cores busy, of everything on the host."""
+    cpu_iowait: float | None
+    cpu_steal: float | None
+    psi_cpu_some: float | None
+    psi_io_some: float | None
+    psi_io_full: float | None
+    psi_memory_some: float | None
+    disk_busy: float | None
+    disk_write_bytes_per_s: float | None
+    memory_available_bytes: float | None
+    """Least over the hold, not the mean."""
+
+
+class StepRow(TypedDict):
+    """One step: its numbers over the hold, and whether they may be used."""
+
+    step: int
+    level: int | None
+    """Process count on both sides, when it is the same."""
+    variant: str
+    concurrency: int
+    rate_per_s: float | None
+    """Offered load the profile asked for (pacing "rate")."""
+    hold_began_at: float | None
+    hold_ended_at: float | None
+    hold_s: float | None
+    offered_per_s: float | None
+    """Messages due in the hold, per second (pacing "rate": by the intended instant)."""
+    accepted_per_s: float | None
+    """250 replies after the final dot in the hold, per second."""
+    delivered_per_s: float | None
+    """Slope of messages that left the end of the chain in the hold: the throughput."""
+    delivered_per_s_interval: Interval | None
+    known_delivered_per_s: float | None
+    """Reference chain only: what its law says for this concurrency."""
+    deliveries: int
+    batches: int
+    lag1: float | None
+    """Correlation of neighbouring batch means."""
+    halves_change: float | None
+    """Second half of the hold over the first, minus 1."""
+    sessions_open: float | None
+    """Mean number of sessions open during the hold."""
+    started: int
+    """Messages that were started in the hold."""
+    undelivered: int
+    """Of these, accepted and never seen at the end; they have no response time."""
+    response_s: Percentiles
+    accept_s: Percentiles
+    queue_depth: QueueDepth
+    accept_queue: float | None
+    """Mean number of connections waiting in the accept queue of the filter."""
+    children: float | None
+    """Mean number of filter processes that exist; below $max_servers when retired ones are replaced late."""
+    busy_processes: float | None
+    held_processes: float | None
+    free_processes: float | None
+    utilisation: float | None
+    """Busy processes of the filter / $max_servers."""
+    feed_utilisation: float | None
+    """Mean number of feed processes handing over / their limit."""
+    feed_delays: Delays | None
+    delivery_delays: Delays | None
+    """The same after reinjection."""
+    timing_s: dict[str, float]
+    """Mean of each section of amavisd's TIMING line."""
+    smtp_data_median_s: float | None
+    """Median of the TIMING section "SMTP DATA"."""
+    little: Little | None
+    cost: Cost
+    host: Host
+    refused: int
+    unknown: int
+    not_sent: int
+    duplicates: int
+    """Copies that arrived in the hold beyond the ones that were sent."""
+    late: int
+    """Messages started more than 10 ms after they were due (pacing "rate")."""
+    dropped: int
+    """Messages that were due and never started (pacing "rate")."""
+    drain_s: float | None
+    overloaded: bool
+    """The queue grew all through the hold."""
+    valid: bool
+    reasons: list[str]
+    """Why the step is not valid; empty when it is."""
+
+
+class Reply(TypedDict):
+    """One kind of answer that was not a 250."""
+
+    outcome: str
+    code: int | None
+    reply: str
+    messages: int
+
+
+class Accounting(TypedDict):
+    """The fate of every message, each exactly once; the eight fates add up to `messages`."""
+
+    messages: int
+    delivered: int
+    blocked: int
+    refused: int
+    bounced: int
+    queued: int
+    lost: int
+    """Accepted, the drain is over, and nothing is known of it."""
+    unknown: int
+    """The connection broke after the final dot, or the record ends before the message's fate was seen."""
+    not_sent: int
+    adds_up: bool
+    accounted_ratio: float | None
+    """1 - (lost + unknown) / messages."""
+    dropped: int
+    """Due and never started (pacing "rate"); not among `messages`."""
+    duplicates: int
+    """Copies at the sink beyond the ones that were sent."""
+    unrecorded: int
+    """Messages of this run that arrived although the record of their sending was cut off."""
+    log_joined: int
+    """Delivered messages whose queue id was found in the log."""
+    locust_requests: int | None
+    locust_agrees: bool | None
+    """Locust counted as many requests as messages were started."""
+    examples: dict[str, list[str]]
+    """A few message ids of each fate but delivered."""
+    replies: list[Reply]
+
+
+class Verdict(TypedDict):
+    """Whether, where and why throughput stops following the load."""
+
+    saturated: bool | None
+    """None: the valid steps do not tell."""
+    headline: str
+    sentences: list[str]
+    concurrency: int | None
+    """N*: the smallest tested concurrency on the plateau."""
+    crossing_concurrency: float | None
+    """Where the plateau crosses the line of one session without company, Xmax R(N min)."""
+    delivered_per_s: float | None
+    """The plateau."""
+    delivered_per_s_interval: Interval | None
+    beyond_per_s: float | None
+    """Not saturated: the largest throughput measured; the capacity is more."""
+    kept_up_per_s: float | None
+    """Pacing "rate" and "accepted": the largest offered load at which no queue grew."""
+    tested_to: int | None
+    """Largest concurrency of a valid step."""
+    retrograde: bool
+    """More sessions made it significantly slower."""
+    plateau_steps: list[int]
+    station: str | None
+    """The one that limits, when the evidence separates it: front, feed, filter, reinjection, sink, cpu, disk, generator."""
+    candidates: list[str]
+    evidence: dict[str, float]
+    """The numbers the attribution rests on."""
+
+
+class Finding(TypedDict):
+    """A doubt or a defect."""
+
+    id: str
+    severity: str
+    """error, warning or information."""
+    evidence: str
+    advice: str
+
+
+class Recommendation(TypedDict):
+    """What to set; a run at one process count can only say what that count carries."""
+
+    processes: int | None
+    interval: Interval | None
+    delivered_per_s: float | None
+    delivered_per_s_interval: Interval | None
+    memory_bytes: float | None
+    settings: list[str]
+
+
+class Level(TypedDict):
+    """One process count."""
+
+    processes: int | None
+    delivered_per_s: float | None
+    interval: Interval | None
+    saturated: bool | None
+
+
+class RunFacts(TypedDict):
+    """What was run, when and where."""
+
+    directory: str
+    version: str
+    started_at: float | None
+    """Unix seconds."""
+    length_s: float | None
+    end_reason: str
+    workload_hash: str
+    seed: int | None
+    chain_choice: str
+    about: str
+    pacing: str
+    is_reference: bool
+    law: str
+    feed_processes: int | None
+    filter_servers: int | None
+    destination_concurrency_limit: int | None
+    cpus: int | None
+    memory_bytes: int | None
+    host: dict[str, str]
+    software: dict[str, str]
+    addresses: dict[str, str]
+
+
+class Summary(TypedDict):
+    """`summary.json`."""
+
+    format: int
+    status: str
+    """complete, incomplete (the run did not end as planned) or invalid (it did, and its result cannot be used)."""
+    chain: str
+    profile: str
+    run: RunFacts
+    verdict: Verdict
+    recommendation: Recommendation
+    levels: list[Level]
+    steps: list[StepRow]
+    accounting: Accounting
+    findings: list[Finding]
+    cost: Cost
+    """At the plateau, or at the last valid step."""
+    settings: dict[str, str]
+
+
+def name_step(row: StepRow) -> str:
+    """Return what a step is called: its offered rate where it has one, else its concurrency."""
+    return f"N = {row['concurrency']}" if row["rate_per_s"] is None else f"{row['rate_per_s']:g} msg/s"

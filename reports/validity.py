@@ -1,0 +1,98 @@
+"""Whether the numbers of a step may be used, and if not, why not.
+
+Pure: a step's row and what happened around it in, short texts with numbers
+out. A step that is not valid is shown, marked, and kept out of the verdict.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reports.summary import StepRow
+
+__all__ = ["DISTURBANCES", "Surroundings", "find_reasons"]
+
+DISTURBANCES = {
+    "dead-destination": "Postfix held the filter for dead",
+    "deferred": "deliveries were deferred",
+    "reload": "a daemon was reloaded",
+    "restart": "a daemon was restarted",
+    "suppressed": "log lines were dropped",
+    "front-unreachable": "the front could not be reached",
+    "exit": "a process of ours ended",
+    "disk-limit": "the disk was nearly full",
+}
+"""Kinds of remarks that spoil the step they fall into, in words."""
+
+_LEAST_DELIVERIES = 30
+_LONGEST_GAP_S = 2.0
+_SATURATED_CORES = 0.9
+_LITTLE_MARGIN = 0.1
+_MISSING_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the numbers alone do not tell."""
+
+    pacing: str
+    hold_whole: bool
+    planned_hold_s: float
+    steady: bool
+    remarks: Mapping[str, int] = field(default_factory=dict)
+    """Kind to how many fell between the ramp and the end of the step."""
+    filter_servers: int | None = None
+    failed_sessions: int = 0
+    drained: bool | None = True
+    """None: the drain never ended."""
+    largest_gap_s: float | None = 0.0
+    """Longest time in the hold without a reading of any gauge; None: no reading at all."""
+
+
+def find_reasons(row: StepRow, around: Surroundings) -> list[str]:
+    """Return why the step is not valid, the most telling first; empty when it is."""
+    if row["hold_s"] is None:
+        return ["the hold never began"]
+    reasons = []
+    if not around.hold_whole:
+        reasons.append(f"the hold ended after {row['hold_s']:.1f} s of {around.planned_hold_s:g} s")
+    if row["deliveries"] < _LEAST_DELIVERIES:
+        reasons.append(f"only {row['deliveries']} deliveries in the hold, want {_LEAST_DELIVERIES}")
+    elif not around.steady and row["halves_change"] is not None:
+        reasons.append(f"not steady: the second half of the hold delivered {row['halves_change']:+.0%}")
+    if row["overloaded"] and around.pacing == "delivered":
+        growth = row["queue_depth"]["growth_per_s"] or 0.0
+        reasons.append(f"the queue grew by {growth:.2f} messages a second in a closed system")
+    for kind, text in DISTURBANCES.items():
+        if count := around.remarks.get(kind, 0):
+            reasons.append(f"{text} ({count} x {kind})")
+    if around.failed_sessions:
+        reasons.append(f"{around.failed_sessions} sessions failed")
+    opened = row["sessions_open"]
+    if opened is not None and opened < 0.98 * row["concurrency"] - 0.01:
+        reasons.append(f"{opened:.1f} sessions open on average, want {row['concurrency']}")
+    children, servers = row["children"], around.filter_servers
+    if children is not None and servers and children < (1 - _MISSING_SHARE) * servers:
+        reasons.append(f"the filter had {children:.1f} of its {servers} processes on average")
+    for outcome, count in (("refused", row["refused"]), ("unknown", row["unknown"]), ("not sent", row["not_sent"])):
+        if count:
+            reasons.append(f"{count} of {row['started']} messages {outcome} in the hold")
+    if around.drained is False:
+        reasons.append("the drain did not empty the chain")
+    if around.largest_gap_s is None:
+        reasons.append("no telemetry in the hold")
+    elif around.largest_gap_s > _LONGEST_GAP_S:
+        reasons.append(f"no telemetry for {around.largest_gap_s:.1f} s of the hold")
+    for name in ("generator", "sink"):
+        cores = row["cost"][f"{name}_cores"]  # type: ignore[literal-required]
+        if cores is not None and cores >= _SATURATED_CORES:
+            reasons.append(f"the {name} was at its own limit ({cores:.2f} cores)")
+    little = row["little"]
+    # messages that are in the chain when the window begins or ends belong to one side only
+    edges = (row["response_s"]["max"] or 0.0) / row["hold_s"]
+    margin = _LITTLE_MARGIN + edges
+    if little is not None and little["error_ratio"] > margin and not row["overloaded"] and around.hold_whole:
+        reasons.append(
+            f"Little's law is off by {little['error_ratio']:.0%}: "
+            f"{little['in_chain']:.1f} messages in the chain, X R = {little['x_times_r']:.1f}"
+        )
+    return reasons
