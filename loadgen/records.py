@@ -110,7 +110,7 @@ class RunWriter:
         try:
             self._db = sqlite3.connect(directory / "run.sqlite", isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            # NORMAL: a killed process loses no commit, a power failure the last ones (RELIABILITY: SQLite WAL)
+            # NORMAL: a killed process loses no commit, a power failure the last ones
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
             for table, columns in TABLES.items():

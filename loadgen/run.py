@@ -11,20 +11,17 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadgen import __version__
-from loadgen.chain import lab, postfix
-from loadgen.chain.choice import ChainChoice, LabSettings
-from loadgen.chain.ports import find_free_ports, wait_for_banner
-from loadgen.chain.reference import ReferenceSettings
+from loadgen.chain.choice import ChainChoice
+from loadgen.chain.opening import OpenChain, open_chain
 from loadgen.chain.spec import Chain
 from loadgen.child import Child, python_module
-from loadgen.errors import ChainError, ExitCode, LoadgenError, UnreachableError, UsageError
+from loadgen.errors import ExitCode, LoadgenError, UnreachableError, UsageError
 from loadgen.host import describe_host, describe_software
 from loadgen.plan import Plan, Step, make_plan, next_phase, remaining_s
 from loadgen.profile import Profile
@@ -36,13 +33,15 @@ from loadgen.units import format_size
 
 __all__ = ["RunRequest", "conduct"]
 
-_BANNER_TIMEOUT_S = 10.0
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PROBE_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 30.0
 _TURN_S = 0.1
 _NOTHING_LEFT_S = 2.0
 """Queues empty for this long, and messages still missing: they are not in the chain any more."""
 _INTERRUPTED_DRAIN_S = 10.0
+_ABORT_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -105,24 +104,22 @@ class _Conductor:
         self._run_id = os.urandom(4).hex()
         self._tally = Tally()
         self._children: dict[str, Child] = {}
-        self._waiting: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
         self._gauges: dict[str, float] = {}
         self._empty_since: float | None = None
         self._sessions = 0
-        self._closed = False
+        self._closed = asyncio.Event()
         self._stop_step = ""
         """Why the present step must end early; empty: it need not."""
         self._stop_run = ""
         """Why no further step may begin; empty: they may."""
         self._interrupts = 0
         self._chain: Chain
-        self._host = ""
 
     # -- the whole ----------------------------------------------------------------------------------------
 
     async def run(self) -> ExitCode:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _INTERRUPTS:
             loop.add_signal_handler(number, self._interrupt)
         request = self._request
         directory = self._writer.directory
@@ -136,8 +133,12 @@ class _Conductor:
             self._writer.write_meta(key, value)
         try:
             async with AsyncExitStack() as stack:
-                self._chain = await stack.enter_async_context(self._open_chain())
-                await self._start_children(stack)
+                opened = await stack.enter_async_context(
+                    open_chain(request.choice, self._origin, directory, self._take_line)
+                )
+                self._chain = opened.chain
+                self._record_chain(opened)
+                await self._start_children(stack, opened.host)
                 await self._check_ready()
                 for step in self._plan.steps:
                     if self._stop_run:
@@ -146,7 +147,7 @@ class _Conductor:
                 await self._finish_generator()
         finally:
             self._writer.write_meta("ended_at", self._now())
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _INTERRUPTS:
                 loop.remove_signal_handler(number)
         self._writer.write_meta("end_reason", self._stop_run)
         self._writer.write_meta("status", "incomplete" if self._stop_run else "complete")
@@ -159,91 +160,32 @@ class _Conductor:
     def _now(self) -> float:
         return time.monotonic() - self._origin
 
+    def _remark(self, source: str, kind: str, text: str) -> None:
+        self._writer.write_rows("remark", [(self._now(), source, kind, text)])
+
     def _interrupt(self) -> None:
         self._interrupts += 1
         self._stop_run = self._stop_run or "interrupted by the user"
         self._stop_step = self._stop_step or "interrupted by the user"
         if self._interrupts == 1:
-            self._writer.write_rows("remark", [(self._now(), "run", "interrupted", "interrupted by the user")])
+            self._remark("run", "interrupted", "interrupted by the user")
             self._progress.say("interrupted: stopping the load, draining, writing what there is (again: do not drain)")
 
-    # -- the chain ----------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _open_chain(self) -> AsyncIterator[Chain]:
-        choice = self._request.choice
-        if choice.lab is not None:
-            async with self._open_lab(choice.lab) as chain:
-                yield chain
-        elif choice.reference is not None:
-            async with self._open_reference(choice.reference) as chain:
-                yield chain
-        else:
-            assert choice.chain is not None  # noqa: S101 (one of the three is set)
-            chain = choice.chain
-            self._host = resolve_target(chain.front.host, chain.front.port, choice.allow.targets)
-            await asyncio.to_thread(wait_for_banner, chain.front, "front Postfix", _BANNER_TIMEOUT_S)
-            self._record_chain(chain, real=True)
-            yield chain
-
-    @asynccontextmanager
-    async def _open_lab(self, settings: LabSettings) -> AsyncIterator[Chain]:
-        # in a thread, because it waits for daemons; a Ctrl-C meanwhile is noticed as soon as it is up
-        built = await asyncio.to_thread(lab.bring_up, processes=settings.processes)
-        try:
-            self._host = built.chain.front.host
-            self._record_chain(built.chain, real=True, extra={"amavisd.conf": built.directory / "amavisd.conf"})
-            yield built.chain
-        finally:
-            await asyncio.to_thread(lab.take_down, built.directory)
-
-    @asynccontextmanager
-    async def _open_reference(self, settings: ReferenceSettings) -> AsyncIterator[Chain]:
-        with tempfile.TemporaryDirectory(prefix="loadgen-reference-") as directory:
-            sink = f"127.0.0.1:{find_free_ports(1, set())[0]}"
-            child = Child("reference", self._take_line)
-            self._children["reference"] = child
-            ready = self._expect("reference", "ready")
-            await child.start(
-                python_module("loadgen.chain.reference"),
-                {
-                    "directory": directory,
-                    "sink": sink,
-                    "clock_origin": self._origin,
-                    **settings.model_dump(mode="json"),
-                },
-                self._writer.directory / "reference.log",
-            )
-            try:
-                chain = Chain.model_validate((await self._receive(ready, _START_TIMEOUT_S))["chain"])
-                self._host = chain.front.host
-                self._record_chain(chain, real=False)
-                yield chain
-            finally:
-                await child.end()
-
-    def _record_chain(self, chain: Chain, *, real: bool, extra: dict[str, Path] | None = None) -> None:
+    def _record_chain(self, opened: OpenChain) -> None:
         """Write down the chain, its settings, the software and the machine, before anything is sent."""
-        settings: dict[str, str] = {}
-        directory = chain.postfix.config_directory if chain.postfix is not None else None
-        if directory is not None:
-            try:
-                settings = postfix.read_settings(directory)
-            except (ChainError, OSError) as error:
-                # a chain on another host, or no right to read: the measurement is possible without
-                self._writer.write_rows("remark", [(self._now(), "run", "settings-unknown", str(error))])
-        for name, path in (extra or {}).items():
-            settings[name] = path.read_text()
+        chain = opened.chain
         queue = chain.postfix.queue_directory if chain.postfix is not None else None
         self._writer.write_meta("chain", chain.model_dump(mode="json"))
-        self._writer.write_meta("settings", settings)
+        self._writer.write_meta("settings", opened.settings)
         self._writer.write_meta("host", describe_host(queue))
-        self._writer.write_meta("software", describe_software(real_chain=real))
+        self._writer.write_meta("software", describe_software(real_chain=chain.kind != "reference"))
         (self._writer.directory / "chain.json").write_text(chain.model_dump_json(indent=2) + "\n")
+        if opened.unread:
+            self._remark("run", "settings-unknown", opened.unread)
 
     # -- the other processes ------------------------------------------------------------------------------
 
-    async def _start_children(self, stack: AsyncExitStack) -> None:
+    async def _start_children(self, stack: AsyncExitStack, front: str) -> None:
         chain, directory = self._chain, self._writer.directory
         sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="loadgen-"))
         notify = f"{sockets}/arrivals"
@@ -257,7 +199,7 @@ class _Conductor:
             "watch": {},
         }
         generator_settings = {
-            **common, "host": self._host, "port": chain.front.port, "profile_text": self._request.profile_text,
+            **common, "host": front, "port": chain.front.port, "profile_text": self._request.profile_text,
         }  # fmt: skip
         await asyncio.gather(
             self._start(stack, "collector", "loadgen.collect.collector", collector_settings),
@@ -268,37 +210,24 @@ class _Conductor:
         self._progress.say(f"run directory: {directory}")
 
     async def _start(self, stack: AsyncExitStack, name: str, module: str, settings: dict[str, Any]) -> None:
-        child = Child(name, self._take_line)
-        self._children[name] = child
-        ready = self._expect(name, "ready")
+        child = self._children[name] = Child(name, self._take_line)
+        child.expect("ready")
         await child.start(python_module(module), settings, self._writer.directory / f"{name}.log")
         stack.push_async_callback(child.end)
-        await self._receive(ready, _START_TIMEOUT_S)
-
-    def _expect(self, child: str, event: str) -> "asyncio.Future[dict[str, Any]]":
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[child, event] = future
-        return future
-
-    async def _receive(self, future: "asyncio.Future[dict[str, Any]]", timeout_s: float) -> dict[str, Any]:
         try:
-            return await asyncio.wait_for(future, timeout_s)
-        except TimeoutError:
-            names = [f"{child} ({event})" for (child, event), f in self._waiting.items() if f is future]
-            raise UsageError(
-                f"{', '.join(names) or 'a process of ours'}: no answer after {timeout_s:g} s; "
-                f"see its log in {self._writer.directory}"
-            ) from None
+            await child.receive("ready", _START_TIMEOUT_S)
+        except TimeoutError as error:
+            raise UsageError(str(error)) from error
+        except UsageError as error:
+            place = f"{self._chain.sink}: cannot listen there: " if name == "sink" else ""
+            raise UsageError(f"{place}{error}") from None
 
     def _take_line(self, child: str, line: dict[str, Any]) -> None:
         """Record or act on one line of a child."""
         if "table" in line:
             self._take_rows(line["table"], line["rows"])
             return
-        event = line["event"]
-        if (future := self._waiting.get((child, event))) is not None and not future.done():
-            future.set_result(line)
-        match event:
+        match line["event"]:
             case "tick":
                 self._take_gauges(line["values"])
             case "load":
@@ -312,12 +241,12 @@ class _Conductor:
                 if line["kind"] != "backlog-limit":
                     self._stop_run = self._stop_step
             case "closed":
-                self._closed = True
+                self._closed.set()
             case "locust":
                 self._writer.write_meta("locust", {"requests": line["requests"], "failures": line["failures"]})
             case "unavailable":
                 text = f"{line['reading']}: {line['reason']}"
-                self._writer.write_rows("remark", [(self._now(), child, "unavailable", text)])
+                self._remark(child, "unavailable", text)
             case "foreign":
                 self._writer.write_meta("foreign_arrivals", line["count"])
             case "died" | "failed":
@@ -328,8 +257,7 @@ class _Conductor:
             probe = f"{self._run_id}.probe"
             if any(row[0] == probe for row in rows):
                 rows = [row for row in rows if row[0] != probe]
-                if (future := self._waiting.get(("sink", "probe"))) is not None and not future.done():
-                    future.set_result({})
+                self._children["sink"].settle("probe", {})
             self._tally.add_arrivals(rows)
         elif table == "message":
             self._tally.add_messages(rows)
@@ -351,18 +279,13 @@ class _Conductor:
         if free is not None and free < least and not self._stop_run:
             text = f"{format_size(free)} free where the queue is, limits.free_disk is {format_size(least)}"
             self._stop_run = self._stop_step = f"disk-limit: {text}"
-            self._writer.write_rows("remark", [(self._now(), "run", "disk-limit", text)])
+            self._remark("run", "disk-limit", text)
 
     def _take_death(self, child: str, text: str) -> None:
-        for (name, event), future in self._waiting.items():
-            if name == child and not future.done():
-                hint = ""
-                if child == "sink" and event == "ready":
-                    hint = f"{self._chain.sink}: cannot listen there: "
-                future.set_exception(UsageError(f"{hint}{child}: {text}; see {self._writer.directory}"))
-                future.exception()  # nobody may be waiting for this one any more
-        self._writer.write_rows("remark", [(self._now(), child, "exit", text)])
-        if child != "collector":  # without telemetry a step is marked, not ended
+        self._remark(child, "exit", text)
+        if child == "collector":  # without telemetry a step is marked, not ended
+            self._gauges, self._empty_since = {}, None
+        else:
             self._stop_run = self._stop_run or f"{child} {text}"
             self._stop_step = self._stop_step or self._stop_run
 
@@ -385,19 +308,24 @@ class _Conductor:
             raise UsageError(f"{self._stop_run}; make room, or lower the limit in the profile")
         if self._stop_run:
             return
-        answer, arrival = self._expect("generator", "probe"), self._expect("sink", "probe")
-        self._children["generator"].tell({"command": "probe"})
-        said = await self._receive(answer, _PROBE_TIMEOUT_S)
-        if said["outcome"] != "accepted":
-            raise UnreachableError(
-                f"{self._chain.front}: the first message was {said['outcome']}: {said['code'] or ''} {said['reply']}"
-            )
+        generator, sink = self._children["generator"], self._children["sink"]
+        generator.expect("probe")
+        sink.expect("probe")
+        generator.tell({"command": "probe"})
         try:
-            await asyncio.wait_for(arrival, _PROBE_TIMEOUT_S)
+            said = await generator.receive("probe", _PROBE_TIMEOUT_S)
+        except TimeoutError as error:
+            raise UnreachableError(f"{self._chain.front}: {error}") from error
+        if said["outcome"] != "accepted":
+            text = f"the first message was {said['outcome']}: {said['code'] or ''} {said['reply']}"
+            raise UnreachableError(f"{self._chain.front}: {text}")
+        try:
+            await sink.receive("probe", _PROBE_TIMEOUT_S)
         except TimeoutError:
+            domain = self._request.profile.message.recipient_domain
             raise UnreachableError(
-                f"{self._chain.sink}: the front accepted a message {_PROBE_TIMEOUT_S:g} s ago and it has not come out here; "
-                f"does the chain deliver {self._request.profile.message.recipient_domain} to this address?"
+                f"{self._chain.sink}: the front accepted a message {_PROBE_TIMEOUT_S:g} s ago and it has not come out "
+                f"here; does the chain deliver {domain} to this address?"
             ) from None
 
     # -- steps --------------------------------------------------------------------------------------------
@@ -417,7 +345,8 @@ class _Conductor:
                 )
             ],
         )
-        self._closed, self._stop_step, self._sessions = False, "", 0
+        self._stop_step, self._sessions = "", 0
+        self._closed.clear()
         phase, since = "ramp", self._now()
         self._announce(step, phase, since)
         snapshot_taken = False
@@ -445,7 +374,7 @@ class _Conductor:
         self._children["generator"].tell({"command": "phase", "step": step.step, "phase": phase})
 
     def _is_drained(self) -> bool:
-        if not self._closed:
+        if not self._closed.is_set():
             return False
         if "queue.active" not in self._gauges:
             return not self._tally.on_the_way
@@ -457,32 +386,34 @@ class _Conductor:
 
     async def _close_step(self, step: Step, drained: bool) -> None:
         """End what is still open, read the logs up to here, and list what is left in the queues."""
-        if not self._closed:
+        if not self._closed.is_set():
             self._children["generator"].tell({"command": "abort"})
+            with suppress(TimeoutError):  # a generator that does not answer is dealt with at the end of the run
+                await asyncio.wait_for(self._closed.wait(), _ABORT_TIMEOUT_S)
         collector = self._children["collector"]
         for event, command in (
             ("flushed", {"command": "flush"}),
             ("snapshot", {"command": "snapshot", "step": step.step}),
         ):
-            answer = self._expect("collector", event)
+            collector.expect(event)
             collector.tell(command)
             try:
-                await asyncio.wait_for(answer, 10.0)
+                await collector.receive(event, _ANSWER_TIMEOUT_S)
             except (TimeoutError, UsageError) as error:
-                self._writer.write_rows("remark", [(self._now(), "collector", "collector-gap", f"no {event}: {error}")])
+                self._remark("collector", "collector-gap", f"no {event}: {error}")
         if not drained and not self._stop_run:
             left = len(self._tally.on_the_way)
             text = f"step {step.step + 1}: not drained after {step.drain_limit_s:g} s, {left} messages not delivered"
-            self._writer.write_rows("remark", [(self._now(), "run", "not-drained", text)])
+            self._remark("run", "not-drained", text)
             # the next step would start with this one's mail
             self._stop_run = f"not-drained: {text}"
 
     async def _finish_generator(self) -> None:
         generator = self._children["generator"]
-        totals = self._expect("generator", "locust")
+        generator.expect("locust")
         generator.tell({"command": "quit"})
         try:
-            await asyncio.wait_for(totals, _START_TIMEOUT_S)
+            await generator.receive("locust", _START_TIMEOUT_S)
         except (TimeoutError, UsageError) as error:
             self._stop_run = self._stop_run or f"generator gave no totals: {error}"
 

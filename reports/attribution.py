@@ -1,7 +1,7 @@
 """Which station limits the chain at its plateau, as far as the evidence separates them.
 
 Pure: rows in, a station or candidates out, with the numbers they rest on.
-The signs are those of CHAIN.md 1.4: messages waiting in the active queue (b)
+The signs are Postfix's own delays: messages waiting in the active queue (b)
 point at the feed's processes, messages waiting for a greeting (c) at too few
 filter processes, a hand-over that grows with the load (d) at hardware.
 Utilisation alone proves nothing; a station is named when it is full, and

@@ -1,8 +1,7 @@
 """Doubts about the measurement and known defects of the chain, looked for by name.
 
 Pure: what is known of a run in, findings out, the gravest first. Each has an
-id, the evidence in numbers, and what to do. The facts about Postfix and
-amavisd behind them are in CHAIN.md, sections 1 and 7. To add one: a function
+id, the evidence in numbers, and what to do. To add one: a function
 that takes the `Case` and yields, and its name in `_CHECKS`.
 """
 

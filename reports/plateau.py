@@ -2,7 +2,7 @@
 
 Pure: points in, a plateau or None out. No model is fitted; a plateau is only
 claimed where larger concurrencies were measured and brought (almost) nothing,
-so a saturation point is never beyond the tested range (STATISTICS 1.6).
+so a saturation point is never beyond the tested range.
 """
 
 import math

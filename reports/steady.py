@@ -2,8 +2,7 @@
 
 Pure arithmetic on instants and readings. Neighbouring seconds of a mail chain
 are not independent, so intervals come from the means of a few long batches
-(STATISTICS: an interval from single seconds is wrong in up to two cases of
-three), and are widened when even those still follow each other.
+(an interval from single seconds is wrong in up to two cases of three), and are widened when even those still follow each other.
 """
 
 import math

@@ -11,7 +11,7 @@ from loadgen.chain.laws import Law, known_delivered_per_s, throughput_per_s
         pytest.param(Law(law="constant", service_s=0.1), 4, 40.0, id="constant"),
         pytest.param(Law(law="hard-cap", service_s=0.1, cap_per_s=25.0), 2, 20.0, id="below-the-cap"),
         pytest.param(Law(law="hard-cap", service_s=0.1, cap_per_s=25.0), 4, 25.0, id="at-the-cap"),
-        # Gunther's specsdm91 as fitted by R's usl 3: X(36) = 1541 (STATISTICS: known answers)
+        # Gunther's specsdm91 as fitted by R's usl 3: X(36) = 1541
         pytest.param(Law(gamma=90.0, alpha=0.02773, beta=0.0001044), 36, 1541.0, id="published-usl"),
         pytest.param(Law(), 0, 0.0, id="idle"),
     ],

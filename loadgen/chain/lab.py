@@ -146,9 +146,15 @@ def remove_abandoned() -> list[str]:
 
 
 def list_labs() -> list[Lab]:
-    """Return every lab on this host, running or not."""
+    """Return every lab on this host, running or not.
+
+    Raises:
+        ChainError: there may be some, and only root can look at them.
+    """
     if not LABS.is_dir():
         return []
+    if os.geteuid() != 0:
+        raise ChainError(f"{LABS}: labs belong to root; run this command as root, for example with sudo")
     with _locked():
         return [_read_lab(d) for d in sorted(LABS.iterdir()) if (d / "lab.json").is_file()]
 

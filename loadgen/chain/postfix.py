@@ -128,7 +128,7 @@ def write_configuration(
         "notify_classes": "",
         "smtpd_peername_lookup": "no",
         "smtp_dns_support_level": "disabled",
-        # every session of the generator needs an smtpd, and this is the listen backlog too (CHAIN.md 2.2)
+        # every session of the generator needs an smtpd, and this is the listen backlog of every master socket
         "default_process_limit": 150,
         "content_filter": f"{FEED}:[{filter_.host}]:{filter_.port}",
         f"{FEED}_destination_concurrency_limit": limit,

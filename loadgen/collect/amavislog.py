@@ -2,7 +2,7 @@
 
 Pure: text in, rows out. The same lines come from its own log file and, with
 another head, from syslog, where long ones are cut into pieces that begin and
-end with three dots (CHAIN.md 5.3). Times are in milliseconds in the log and in
+end with three dots. Times are in milliseconds in the log and in
 seconds in the rows.
 """
 

@@ -1,7 +1,7 @@
 """The two daemons of a chain as families of processes: Postfix's master and amavisd, with their children.
 
 Scoped by the parent in the daemon's own pid file, never by name: several
-instances may run on one host (CHAIN.md 2.3). A family is looked at once per
+instances may run on one host. A family is looked at once per
 instant, however many samplers ask.
 """
 
@@ -137,7 +137,7 @@ def service_name(arguments: list[str]) -> str | None:
     """Return the master.cf service that a process with these arguments serves; None when it is not (yet) one.
 
     master(8) passes `-n service` only where the service is not named like its
-    command, behind `-l` or `-z` at most (CHAIN.md 2.3).
+    command, behind `-l` or `-z` at most.
     """
     if not arguments:
         return None

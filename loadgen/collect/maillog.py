@@ -7,7 +7,7 @@ where Postfix puts it, so that it cannot pass for a field.
 
 A message is in the queue from cleanup's `message-id=` to `removed`. It is in
 pass 2 when its smtpd logged the queue id of pass 1 (`orig_queue_id=`,
-CHAIN.md 1.8). A reinjection service that does not take XFORWARD never does;
+from XFORWARD). A reinjection service that does not take XFORWARD never does;
 then the second of two messages with one Message-ID, both in the queue, is it.
 """
 

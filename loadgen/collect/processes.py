@@ -1,8 +1,8 @@
 """Gauges of processes: Postfix's services, amavisd's children by their titles, CPU time, memory.
 
 A listed Postfix process may be idle: their number is an upper bound of the
-concurrency, not the concurrency (CHAIN.md 2.3; `sockets` has that). amavisd
-writes what a child does into its title (CHAIN.md 3.2).
+concurrency, not the concurrency (`sockets` has that). amavisd
+writes what a child does into its title.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Queue depth by listing Postfix's queue directories, and the room left on their file system.
 
 Listing opens no queue file and costs microseconds where `postqueue` forks and
-reads every message (CHAIN.md 2.1). The directories are listed in the order in
+reads every message. The directories are listed in the order in
 which a message moves through them, so one on its way may be counted twice but
 is never missed. Needs root or Postfix's own user.
 """

@@ -71,7 +71,7 @@ def read_tables(proc: str, port: int) -> PortSockets:
     with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
         tables += read_file(f"{proc}/net/tcp6")
     address, number = rb"[0-9A-F]{8,32}", b"%04X" % port
-    # for a listening socket the second half of tx_queue:rx_queue is its accept queue (CHAIN.md 3.3)
+    # for a listening socket the second half of tx_queue:rx_queue is its accept queue
     listening = rb": %b:%b %b:0000 0A [0-9A-F]{8}:([0-9A-F]{8}) " % (address, number, address)
     connected = rb": %b:[0-9A-F]{4} %b:%b 01 \S+ \S+ \S+ +(\d+) +\d+ (\d+) " % (address, address, number)
     return PortSockets(

@@ -2,7 +2,7 @@
 
 The feed's sessions are the established connections to that port that belong
 to Postfix's user, without those parked with scache(8): they are cached, and no
-feed process holds them (CHAIN.md 2.3).
+feed process holds them.
 """
 
 import contextlib

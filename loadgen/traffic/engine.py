@@ -5,7 +5,7 @@ The loop therefore runs on uvloop (which polls by itself) in a native thread,
 started with gevent's original of the patched function: transactions never wait
 for a greenlet. A greenlet waits for a coroutine without polling, on an event
 that the hub sets when the loop's thread wakes it; killing the greenlet cancels
-the coroutine and waits until it has recorded its fate (PEERS: asyncio with Locust).
+the coroutine and waits until it has recorded its fate.
 """
 
 import gevent

@@ -29,6 +29,10 @@ from loadgen.traffic.users import ProfileUser, fire_reports, get_engine
 __all__ = ["main"]
 
 
+_GRACE_S = 1.0
+"""What a transaction in progress is given when the conductor goes away."""
+
+
 class Generator:
     """Joins the conductor's commands, Locust and the load."""
 
@@ -47,6 +51,9 @@ class Generator:
         self._environment = Environment(user_classes=[ProfileUser], shape_class=self._shape, reset_stats=False)
         self._environment.create_local_runner()
         self._environment.stop_timeout = 2 * profile.session.reply_timeout_s
+        self._idle = asyncio.Event()
+        """Locust has no users: a step may begin, or has been put away."""
+        self._environment.events.spawning_complete.add_listener(self._note_users)
         self._reports: list[Report] = []
         self._have_reports = gevent.event.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,7 +93,8 @@ class Generator:
     def _note_end(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            traceback.print_exception(error)
+            if not isinstance(error, BrokenPipeError):  # that is how a killed conductor looks from here
+                traceback.print_exception(error)
             os._exit(1)
 
     async def _follow_arrivals(self, reader: asyncio.StreamReader) -> None:
@@ -96,10 +104,14 @@ class Generator:
             self._load.note_gone(line.decode("ascii") for line in lines)
 
     async def _follow_commands(self, reader: asyncio.StreamReader) -> None:
-        # the end of the pipe means the conductor is gone: no load may go on without it
         while line := await reader.readline():
             await self._obey(parse_line(line))
+        # the conductor has finished with us, or is gone: no load may go on without it, and nobody waits for a reply
         self._load.end()
+        try:
+            await asyncio.wait_for(self._load.wait_until_closed(), _GRACE_S)
+        except TimeoutError:
+            self._load.abort()
         self._engine.call_in_hub(self._quit)
 
     async def _obey(self, command: dict[str, Any]) -> None:
@@ -107,6 +119,7 @@ class Generator:
             case "phase":
                 step, phase = self._plan.steps[command["step"]], command["phase"]
                 if phase == "ramp":
+                    self._idle.clear()
                     self._load.begin(step)
                 elif phase == "drain":
                     self._load.end()
@@ -124,6 +137,8 @@ class Generator:
 
     async def _announce_closed(self, step: int) -> None:
         await self._load.wait_until_closed()
+        # users that Locust still counts would be missing from the next step
+        await self._idle.wait()
         self._load.flush()
         self._outlet.write_event("closed", step=step)
 
@@ -147,6 +162,10 @@ class Generator:
         self._outlet.write_event("probe", outcome=transaction.outcome, code=transaction.code, reply=transaction.reply)
 
     # -- in Locust's thread -------------------------------------------------------------------------------
+
+    def _note_users(self, user_count: int) -> None:
+        if user_count == 0:
+            self._engine.loop.call_soon_threadsafe(self._idle.set)
 
     def _set_phase(self, step: int, phase: str) -> None:
         self._shape.step = self._plan.steps[step]

@@ -1,10 +1,8 @@
-"""The load of one process: its sessions, their pacing, and the messages on their way.
+"""The load of one process: when the next message is due, what is in the chain, and the rows for the record.
 
-Everything here runs on the engine's loop and knows nothing of Locust or gevent.
-A `Slot` is what a Locust user holds: a place for one session at a time, which is
-reopened when it breaks or has carried its share. The `Load` is what all slots
-have in common: which step they belong to, when the next message is due, what
-is in the chain, and the rows for the record.
+What the slots (`slot`) of a process have in common: the step they belong to,
+the pacing, the limits, and the messages on their way. Runs on the engine's loop
+and knows nothing of Locust or gevent.
 """
 
 import asyncio
@@ -13,18 +11,20 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadgen.channel import Outlet
 from loadgen.plan import Step
 from loadgen.profile import Profile
 from loadgen.traffic.message import MessageFactory, OutgoingMessage
-from loadgen.traffic.session import Endpoint, SessionError, SmtpSession, Transaction
+from loadgen.traffic.session import Endpoint, Transaction
 
-__all__ = ["Load", "Report", "Slot"]
+if TYPE_CHECKING:
+    from loadgen.traffic.slot import Slot
+
+__all__ = ["Load", "Report", "settle"]
 
 _FLUSH_EVERY_S = 0.1
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 2.0
 _GIVE_UP_AFTER = 20
 """Sessions that fail to open in a row, over all slots, before the front counts as unreachable."""
 
@@ -214,7 +214,7 @@ class Load:
         gone = asyncio.get_running_loop().create_future()
         self._in_chain[message.id] = gone
         slot.waiting_for = gone
-        timer = asyncio.get_running_loop().call_later(self.profile.pacing.delivery_timeout_s, _settle, gone)
+        timer = asyncio.get_running_loop().call_later(self.profile.pacing.delivery_timeout_s, settle, gone)
         try:
             if not slot.finishing.is_set():
                 await gone
@@ -294,142 +294,7 @@ class Load:
                 worst, said_at = 0.0, now
 
 
-class Slot:
-    """A place for one session at a time, held by one Locust user for one step."""
-
-    def __init__(self, load: Load, step: Step) -> None:
-        self._load = load
-        self._step = step
-        self.finishing = asyncio.Event()
-        self.closed = asyncio.Event()
-        self.is_open = False
-        self.waiting_for: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def abort(self) -> None:
-        """End at once; `run` records the fate of the message in progress."""
-        if self._task is not None:
-            self._task.cancel()
-
-    def finish(self) -> None:
-        """Let the transaction in progress end, then close the session; from the loop's thread."""
-        self.finishing.set()
-        if self.waiting_for is not None:
-            _settle(self.waiting_for)
-
-    async def run(self) -> None:
-        """Carry messages until told to finish; cancelled, record the fate of the one in progress and close."""
-        load = self._load
-        self._task = asyncio.current_task()
-        load.register(self)
-        backoff_s = _FIRST_BACKOFF_S
-        try:
-            while not self.finishing.is_set():
-                number = load.new_session_number()
-                begun = time.monotonic()
-                try:
-                    session = await self._open()
-                    if session is None:
-                        break
-                except SessionError as error:
-                    now = load.instant(time.monotonic())
-                    load.note_session(
-                        (
-                            number,
-                            self._step.step,
-                            load.instant(begun),
-                            None,
-                            None,
-                            None,
-                            None,
-                            now,
-                            0,
-                            str(error),
-                        ),
-                        False,
-                    )
-                    load.note_failed_open(str(error))
-                    await self._pause(backoff_s)
-                    backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
-                    continue
-                backoff_s = _FIRST_BACKOFF_S
-                self.is_open = True
-                if not await self._use(session, number, begun):
-                    break
-        finally:
-            self.is_open = False
-            load.unregister(self)
-            self.closed.set()
-
-    async def _open(self) -> SmtpSession | None:
-        """Return a new session, or None when told to finish meanwhile."""
-        opening = asyncio.ensure_future(SmtpSession.open(self._load.endpoint))
-        finishing = asyncio.ensure_future(self.finishing.wait())
-        try:
-            await asyncio.wait((opening, finishing), return_when=asyncio.FIRST_COMPLETED)
-            return opening.result() if opening.done() else None
-        finally:
-            finishing.cancel()
-            opening.cancel()
-
-    async def _use(self, session: SmtpSession, number: int, begun: float) -> bool:
-        """Send over one session until it ends; return whether another one is wanted."""
-        load, carried, error, more = self._load, 0, "", True
-        most = load.profile.session.messages_per_session
-        try:
-            while session.usable:
-                if most is not None and carried >= most:
-                    break
-                due = await load.next_instant(self)
-                if due is None:
-                    more = False
-                    break
-                transaction, message = await self._send(session, number, due)
-                carried += 1
-                if not transaction.usable:
-                    error = f"{transaction.outcome}: {transaction.code or ''} {transaction.reply}".strip()
-                    await self._pause(_FIRST_BACKOFF_S)
-                    break
-                if load.profile.pacing.kind == "delivered" and transaction.outcome == "accepted":
-                    await load.wait_delivered(message, self)
-            else:
-                error = "connection lost between messages"
-            await session.close()
-        except asyncio.CancelledError:
-            session.abort()
-            raise
-        finally:
-            self.is_open = False
-            times = session.times
-            now = load.instant(time.monotonic())
-            load.note_session(
-                (
-                    number, self._step.step, load.instant(begun), times.connect_s, times.ehlo_s, times.tls_s, times.auth_s,
-                    now, carried, error,
-                ),
-                True,
-            )  # fmt: skip
-        return more
-
-    async def _send(self, session: SmtpSession, number: int, due: float) -> tuple[Transaction, OutgoingMessage]:
-        load = self._load
-        message = load.make_message()
-        try:
-            transaction = await session.send(message)
-        except asyncio.CancelledError as cancelled:
-            load.note(self._step, number, message, due, cancelled.transaction)  # type: ignore[attr-defined]
-            raise
-        load.note(self._step, number, message, due, transaction)
-        return transaction, message
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before trying again, but not longer than until told to finish."""
-        try:
-            await asyncio.wait_for(self.finishing.wait(), seconds)
-        except TimeoutError:
-            return
-
-
-def _settle(future: "asyncio.Future[None]") -> None:
+def settle(future: "asyncio.Future[None]") -> None:
+    """Let whoever waits for *future* go on."""
     if not future.done():
         future.set_result(None)

@@ -193,7 +193,8 @@ async def _serve(settings: dict[str, Any], outlet: Outlet) -> None:
 def main() -> None:
     """Run the sink process: settings from standard input, rows to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(_serve(read_settings(), Outlet()))
+    with contextlib.suppress(BrokenPipeError):  # the conductor was killed; nobody wants the arrivals
+        uvloop.run(_serve(read_settings(), Outlet()))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ other user. `ProfileUser` is what `loadgen run` drives: its one task is a whole
 session, paced by the profile on the engine's loop.
 """
 
+import gevent.event
 from locust import User, task
-from locust.exception import StopUser
 
 import asyncio
 import os
@@ -19,9 +19,10 @@ from loadgen.errors import SafetyError
 from loadgen.profile import Message, Session
 from loadgen.safety import check_domain, resolve_target
 from loadgen.traffic.engine import Engine
-from loadgen.traffic.load import Load, Report, Slot
+from loadgen.traffic.load import Load, Report
 from loadgen.traffic.message import MessageFactory
 from loadgen.traffic.session import Endpoint, SessionError, SmtpSession, Transaction
+from loadgen.traffic.slot import Slot
 
 __all__ = ["ProfileUser", "SmtpUser", "fire_reports"]
 
@@ -123,18 +124,20 @@ class ProfileUser(User):  # type: ignore[misc]
         super().__init__(environment)
         step = self.load.step
         self._slot = Slot(self.load, step) if step is not None else None
+        self._told_to_stop = gevent.event.Event()
 
     @task  # type: ignore[untyped-decorator]
     def run_session(self) -> None:
-        """Carry messages until the step's load ends, then stop."""
+        """Carry messages until the step's load ends, then wait until Locust has counted this user out."""
         if self._slot is not None:
             with suppress(asyncio.CancelledError):  # the load was cut; the slot has recorded what that meant
                 get_engine().run(self._slot.run())
-        raise StopUser
+        self._told_to_stop.wait()
 
     def stop(self, force: bool = False) -> bool:
         """Let the transaction in progress finish; with *force*, record its fate and stop at once."""
         stopped = bool(super().stop(force))
+        self._told_to_stop.set()
         if not stopped and self._slot is not None:
             get_engine().loop.call_soon_threadsafe(self._slot.finish)
         return stopped

@@ -4,6 +4,10 @@ On one lab, in alternation: `loadgen run` up to saturation, and a backlog that P
 into the queue, drained into Postfix's own smtp-sink, where the slope of the queue depth over the middle half
 of the drain is the chain's throughput. smtp-source sends the same messages that loadgen sends.
 
+amavisd's children retire together, and now and then one is replaced only 10 s later (see the finding
+"children-missing"). With two processes such a hole halves the throughput while it lasts, so only rounds
+without one on either side are compared; the others are printed and left out.
+
     pytest -m bench -s tests/bench/test_capacity.py
 """
 
@@ -15,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from loadgen.chain import lab
@@ -25,9 +30,10 @@ from tests.command import loadgen, read_summary, write_profile
 pytestmark = [pytest.mark.chain, pytest.mark.bench, pytest.mark.timeout(1800)]
 
 ROUNDS = int(os.environ.get("LOADGEN_BENCH_ROUNDS", "3"))
-BACKLOG = 480
+BACKLOG = 640
 FILES = 40
 LIMIT_S = 180
+MOST_ROUNDS = 4 * ROUNDS
 
 
 @pytest.fixture
@@ -43,8 +49,8 @@ def queued(queue_directory: Path) -> int:
     return sum(1 for name in ("incoming", "active") for _ in os.scandir(queue_directory / name))
 
 
-def drain_slope_per_s(built: lab.Lab, files: list[Path]) -> float:
-    """Return msg/s: the slope of the queue depth between 75 % and 25 % of a backlog."""
+def drain_slope_per_s(built: lab.Lab, files: list[Path]) -> tuple[float, float]:
+    """Return msg/s, the slope of the queue depth between 75 % and 25 % of a backlog, and the children meanwhile."""
     chain = built.chain
     assert chain.postfix is not None
     spool = chain.postfix.queue_directory
@@ -71,17 +77,18 @@ def drain_slope_per_s(built: lab.Lab, files: list[Path]) -> float:
                 ],
                 check=True,
             )
-        points: list[tuple[float, int]] = []
+        points: list[tuple[float, int, int]] = []
+        amavisd = psutil.Process(int((built.directory / "amavis" / "amavisd.pid").read_text()))
         deadline = time.monotonic() + LIMIT_S
         while (depth := queued(spool)) > 0 and time.monotonic() < deadline:
-            points.append((time.monotonic(), depth))
+            points.append((time.monotonic(), depth, len(amavisd.children())))
             time.sleep(0.05)
     finally:
         sink.kill()
         sink.wait()
     top = points[0][1]
-    middle = np.array([(at, depth) for at, depth in points if 0.25 * top <= depth <= 0.75 * top])
-    return float(-np.polyfit(middle[:, 0], middle[:, 1], 1)[0])
+    middle = np.array([point for point in points if 0.25 * top <= point[1] <= 0.75 * top])
+    return float(-np.polyfit(middle[:, 0], middle[:, 1], 1)[0]), float(middle[:, 2].mean())
 
 
 def test_reported_throughput_is_the_slope_of_an_independent_drain(built: lab.Lab, tmp_path: Path) -> None:
@@ -92,18 +99,24 @@ def test_reported_throughput_is_the_slope_of_an_independent_drain(built: lab.Lab
         path = tmp_path / f"{number}.eml"
         path.write_bytes((message.head + message.body).replace(b"\r\n", b"\n"))
         files.append(path)
-    profile = write_profile(tmp_path / "saturate.toml", [(8, "25s")], warm_up="4s")
+    profile = write_profile(tmp_path / "saturate.toml", [(8, "40s")], warm_up="4s")
 
-    ratios = []
+    ratios: list[float] = []
     print("\nround  loadgen msg/s  drain msg/s  ratio")
-    for number in range(ROUNDS):
+    for number in range(MOST_ROUNDS):
+        if len(ratios) == ROUNDS:
+            break
         said = loadgen("run", profile, "--chain", built.directory / "chain.toml", "--output", tmp_path / str(number))
-        assert said.returncode == 0, said.stderr + said.stdout
+        assert said.returncode in (0, 4), said.stderr + said.stdout
         (directory,) = (tmp_path / str(number)).iterdir()
-        reported = read_summary(directory)["steps"][-1]["delivered_per_s"]
-        drained = drain_slope_per_s(built, files)
-        ratios.append(reported / drained)
-        print(f"{number + 1:>5}  {reported:>13.2f}  {drained:>11.2f}  {ratios[-1]:.3f}")
+        step = read_summary(directory)["steps"][-1]
+        reported = step["delivered_per_s"]
+        drained, children = drain_slope_per_s(built, files)
+        whole = step["valid"] and children > 1.95
+        if whole:
+            ratios.append(reported / drained)
+        why = "; ".join(step["reasons"]) or ("" if whole else f"the drain had {children:.1f} of 2 processes")
+        print(f"{number + 1:>5}  {reported:>13.2f}  {drained:>11.2f}  {reported / drained:.3f}  {why}", flush=True)
     print(f"median ratio {statistics.median(ratios):.3f}")
 
     assert statistics.median(ratios) == pytest.approx(1.0, abs=0.05)

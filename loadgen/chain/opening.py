@@ -1,0 +1,119 @@
+"""Open the chosen chain for one run, and put it away again.
+
+A lab is brought up and taken down, a reference chain started and ended; a
+chain that runs already is only found to be there. What comes out is the same
+for all: where the parts are, and what is written down about them.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loadgen.chain import lab, postfix
+from loadgen.chain.choice import ChainChoice, LabSettings
+from loadgen.chain.ports import find_free_ports, wait_for_banner
+from loadgen.chain.reference import ReferenceSettings
+from loadgen.chain.spec import Address, Chain
+from loadgen.child import Child, python_module
+from loadgen.errors import ChainError
+from loadgen.safety import resolve_target
+
+__all__ = ["OpenChain", "open_chain"]
+
+_BANNER_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class OpenChain:
+    """A chain that answers."""
+
+    chain: Chain
+    host: str
+    """Address of the front, resolved once and known to be a permitted target."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Configuration texts by name, as far as they can be read here."""
+    unread: str = ""
+    """Why the settings could not be read; empty when they could, or there are none."""
+
+
+@asynccontextmanager
+async def open_chain(
+    choice: ChainChoice, clock_origin: float, logs: Path, on_line: Callable[[str, dict[str, Any]], None]
+) -> AsyncIterator[OpenChain]:
+    """Open the chain that *choice* names, and put it away on leaving.
+
+    Args:
+        choice: Which, and how it is built.
+        clock_origin: The run's origin on the monotonic clock.
+        logs: Directory for what a process of ours writes to standard error.
+        on_line: Gets what a process of ours says, as `Child` has it.
+
+    Raises:
+        LoadgenError: it cannot be brought up, is no permitted target, or does not answer.
+    """
+    if choice.lab is not None:
+        async with _open_lab(choice.lab) as opened:
+            yield opened
+    elif choice.reference is not None:
+        async with _open_reference(choice.reference, clock_origin, logs, on_line) as opened:
+            yield opened
+    else:
+        assert choice.chain is not None  # noqa: S101 (one of the three is set)
+        chain = choice.chain
+        host = resolve_target(chain.front.host, chain.front.port, choice.allow.targets)
+        front = Address(host=host, port=chain.front.port)
+        await asyncio.to_thread(wait_for_banner, front, "front Postfix", _BANNER_TIMEOUT_S)
+        settings, unread = _read_settings(chain)
+        yield OpenChain(chain, host, settings, unread)
+
+
+@asynccontextmanager
+async def _open_lab(settings: LabSettings) -> AsyncIterator[OpenChain]:
+    # in a thread, because it waits for daemons; a Ctrl-C meanwhile is noticed as soon as it is up
+    built = await asyncio.to_thread(lab.bring_up, processes=settings.processes)
+    try:
+        texts, unread = _read_settings(built.chain)
+        texts["amavisd.conf"] = (built.directory / "amavisd.conf").read_text()
+        yield OpenChain(built.chain, built.chain.front.host, texts, unread)
+    finally:
+        await asyncio.to_thread(lab.take_down, built.directory)
+
+
+@asynccontextmanager
+async def _open_reference(
+    settings: ReferenceSettings, clock_origin: float, logs: Path, on_line: Callable[[str, dict[str, Any]], None]
+) -> AsyncIterator[OpenChain]:
+    with tempfile.TemporaryDirectory(prefix="loadgen-reference-") as directory:
+        child = Child("reference", on_line)
+        child.expect("ready")
+        await child.start(
+            python_module("loadgen.chain.reference"),
+            {
+                "directory": directory,
+                "sink": f"127.0.0.1:{find_free_ports(1, set())[0]}",
+                "clock_origin": clock_origin,
+                **settings.model_dump(mode="json"),
+            },
+            logs / "reference.log",
+        )
+        try:
+            chain = Chain.model_validate((await child.receive("ready", _START_TIMEOUT_S))["chain"])
+            yield OpenChain(chain, chain.front.host)
+        finally:
+            await child.end()
+
+
+def _read_settings(chain: Chain) -> tuple[dict[str, str], str]:
+    """Return the texts of Postfix's configuration, or why they cannot be read; the measurement is possible without."""
+    directory = chain.postfix.config_directory if chain.postfix is not None else None
+    if directory is None:
+        return {}, ""
+    try:
+        return postfix.read_settings(directory), ""
+    except (ChainError, OSError) as error:
+        return {}, str(error)
