@@ -17,6 +17,8 @@ _LEAST_CLIMB = 1.25
 _LEAST_GAIN = 0.25
 """... and gain less than this share of what proportional growth would have gained."""
 
+_NORMAL_95 = 1.96
+
 
 @dataclass(frozen=True)
 class Point:
@@ -75,9 +77,9 @@ def find_plateau(points: Sequence[Point]) -> Plateau | None:
 def mean_rate(points: Sequence[Point]) -> tuple[float, tuple[float, float]]:
     """Return the weighted mean of several steps with a 95 % interval.
 
-    Where they scatter more than their own intervals allow, the interval
-    follows the scatter (Birge ratio): each step is a draw of its own, and only
-    the spread between them shows what changes from one to the next.
+    Where they scatter more than their own intervals allow (chi-squared test at
+    10 %), the interval follows the scatter: each step is then a draw of its
+    own, and only the spread between them shows what changes from one to the next.
     """
     floor = max(1e-9, *(0.005 * p.per_s for p in points)) if points else 1e-9
     weights = [1 / max(p.error, floor) ** 2 for p in points]
@@ -85,11 +87,13 @@ def mean_rate(points: Sequence[Point]) -> tuple[float, tuple[float, float]]:
     mean = sum(w * p.per_s for w, p in zip(weights, points, strict=True)) / total
     half = 1 / math.sqrt(total)
     if len(points) > 1:
-        from scipy.special import stdtrit  # lazily: only analysis pays for scipy
+        from scipy.special import chdtri, stdtrit  # lazily: only analysis pays for scipy
 
         df = len(points) - 1
-        scatter = math.sqrt(sum(w * (p.per_s - mean) ** 2 for w, p in zip(weights, points, strict=True)) / df / total)
-        half = max(half, float(stdtrit(df, 0.975)) * scatter)
+        spread = sum(w * (p.per_s - mean) ** 2 for w, p in zip(weights, points, strict=True))
+        # the weights are of half-widths at 95 %, the test is of standard errors
+        if spread * _NORMAL_95**2 > float(chdtri(df, 0.1)):
+            half = max(half, float(stdtrit(df, 0.975)) * math.sqrt(spread / df / total))
     return mean, (max(0.0, mean - half), mean + half)
 
 

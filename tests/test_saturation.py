@@ -83,6 +83,12 @@ def test_steps_that_scatter_widen_the_interval() -> None:
     assert loud[1] - loud[0] > 3 * (quiet[1] - quiet[0])
 
 
+def test_steps_that_agree_within_their_intervals_are_pooled() -> None:
+    _, got = mean_rate([Point(0, 4, 12.1, (11.4, 12.8)), Point(1, 8, 12.5, (11.7, 13.3))])
+
+    assert got[1] - got[0] < 2 * 0.7
+
+
 def test_more_exact_step_weighs_more() -> None:
     got, _ = mean_rate([Point(0, 4, 40, (39.9, 40.1)), Point(1, 8, 42, (40, 44))])
 
