@@ -5,19 +5,20 @@ phase a step is in, `loadgen.traffic.shape` how many sessions should be open,
 the progress line how much time is left. All must get the same answer, so it
 is worked out only here.
 
-A step passes through ramp (sessions are being opened), warm-up (load is on,
+A step passes through settle (no load; the filter's processes come to rest and
+back to their number), ramp (sessions are being opened), warm-up (load is on,
 nothing is reported), hold (the measured part) and drain (load is off, the
-queues empty). Ramp and drain end when the chain says so; warm-up and hold
-have a length.
+queues empty). Warm-up and hold have a length; the others end when the chain
+says so.
 """
 
 from dataclasses import dataclass
 
 from loadgen.profile import Profile
 
-__all__ = ["PHASES", "Plan", "Step", "concurrency_in", "make_plan", "next_phase", "remaining_s"]
+__all__ = ["PHASES", "SETTLE_LIMIT_S", "Plan", "Step", "concurrency_in", "make_plan", "next_phase", "remaining_s"]
 
-PHASES = ("ramp", "warm-up", "hold", "drain", "end")
+PHASES = ("settle", "ramp", "warm-up", "hold", "drain", "end")
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,12 @@ def concurrency_in(step: Step | None, phase: str) -> int:
     return step.concurrency
 
 
+SETTLE_LIMIT_S = 12.0
+"""Longest wait for the filter's processes: a retired one is replaced at once or within 10 s."""
+
+
 def next_phase(
-    step: Step, phase: str, elapsed_s: float, *, sessions_open: bool, drained: bool, stop: bool = False
+    step: Step, phase: str, elapsed_s: float, *, settled: bool, sessions_open: bool, drained: bool, stop: bool = False
 ) -> str:
     """Return the phase that *step* should be in, given that it has been in *phase* for *elapsed_s*.
 
@@ -75,12 +80,15 @@ def next_phase(
         step: The step.
         phase: Its phase so far.
         elapsed_s: Seconds since that phase began.
+        settled: The filter has all of its processes, and no idle session of the feed holds one.
         sessions_open: Every session of the step has been opened (or has failed to).
         drained: Nothing of this run is left in the chain.
         stop: The load must end now (a limit was reached, or the user interrupted).
     """
-    if stop and phase in ("ramp", "warm-up", "hold"):
+    if stop and phase in ("settle", "ramp", "warm-up", "hold"):
         return "drain"
+    if phase == "settle" and (settled or elapsed_s >= SETTLE_LIMIT_S):
+        return "ramp"
     if phase == "ramp" and sessions_open:
         return "warm-up"
     if phase == "warm-up" and elapsed_s >= step.warm_up_s:
@@ -96,7 +104,7 @@ def remaining_s(plan: Plan, step: int, phase: str, elapsed_s: float) -> float:
     """Return the seconds until the last hold ends, drains and ramps not counted (they end when they end)."""
     total = sum(s.warm_up_s + s.hold_s for s in plan.steps[step + 1 :])
     here = plan.steps[step]
-    if phase == "ramp":
+    if phase in ("settle", "ramp"):
         total += here.warm_up_s + here.hold_s
     elif phase == "warm-up":
         total += max(0.0, here.warm_up_s - elapsed_s) + here.hold_s

@@ -31,7 +31,7 @@ _COMMIT_EVERY_S = 0.5
 
 TABLES: dict[str, tuple[str, ...]] = {
     # the plan: one row per step, and the instant at which each phase of it began
-    # (phase: "ramp", "warm-up", "hold", "drain", "end")
+    # (phase: "settle", "ramp", "warm-up", "hold", "drain", "end")
     "step": ("step", "processes", "variant", "concurrency", "rate_per_s", "warm_up_s", "hold_s"),
     "phase": ("at", "step", "phase"),
     # one row per SMTP connection; error is "" for a session that ended as intended

@@ -347,7 +347,7 @@ class _Conductor:
         )
         self._stop_step, self._sessions = "", 0
         self._closed.clear()
-        phase, since = "ramp", self._now()
+        phase, since = "settle", self._now()
         self._announce(step, phase, since)
         snapshot_taken = False
         ramp_limit_s = self._request.profile.session.connect_timeout_s + 5.0
@@ -358,7 +358,7 @@ class _Conductor:
             drained = phase == "drain" and self._is_drained()
             interrupted = phase == "drain" and self._interrupts and now - since > _INTERRUPTED_DRAIN_S
             new = next_phase(
-                step, phase, now - since, sessions_open=open_,
+                step, phase, now - since, settled=self._is_settled(), sessions_open=open_,
                 drained=drained or bool(interrupted) or self._interrupts > 1, stop=bool(self._stop_step),
             )  # fmt: skip
             if new == "end" and not snapshot_taken:
@@ -383,6 +383,13 @@ class _Conductor:
         if not self._tally.on_the_way:
             return True
         return self._now() - self._empty_since > _NOTHING_LEFT_S
+
+    def _is_settled(self) -> bool:
+        """Return whether the filter is at rest; a chain whose processes cannot be seen always is."""
+        children, held = self._gauges.get("amavis.children"), self._gauges.get("amavis.held", 0.0)
+        if children is None or self._chain.kind == "reference":
+            return True
+        return held == 0 and children >= (self._chain.filter_servers or 0)
 
     async def _close_step(self, step: Step, drained: bool) -> None:
         """End what is still open, read the logs up to here, and list what is left in the queues."""

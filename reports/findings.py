@@ -271,26 +271,38 @@ def _check_environment(case: Case) -> Iterator[Finding]:
             f"loadgen used {case.cost['own_cores']:.2f} cores on this host, {share:.0%} of what the chain used.",
             "A chain that has the host to itself carries somewhat more. Send from another machine to be exact.",
         )  # fmt: skip
-    for kind, severity, advice in (
-        ("backlog-limit", "warning", "The load ran ahead of the chain. Lower it, or raise limits.backlog on purpose."),
-        ("disk-limit", "error", "Make room where the queue is."),
-        ("front-unreachable", "error", "Is the front Postfix running, and does it let this client in?"),
-        ("collector-gap", "warning", "The host was too busy to be observed; steps with a gap over 2 s are not valid."),
-        ("exit", "error", "A process of loadgen ended on its own; see its log in the run directory."),
-        ("fatal", "error", "A daemon gave up; read the mail log around it."),
-        ("panic", "error", "A daemon found a fault in itself; read the mail log around it."),
-        ("error", "warning", "A daemon reported trouble; read its log around it."),
-        (
-            "limit",
-            "information",
-            "Some service used all of its processes. Where that is the feed it is meant to be so.",
-        ),
-    ):
+    for kind, (name, severity, advice) in _REMARKS.items():
         if texts := case.remarks.get(kind):
-            name = {"exit": "process-ended", "limit": "process-limit-reached", "error": "daemon-error"}.get(kind, kind)
-            name = {"fatal": "daemon-fatal", "panic": "daemon-panic"}.get(kind, name)
             yield _finding(name, severity, f"{_times(texts).capitalize()}: {_quote(texts)}", advice)
 
+
+_REMARKS = {
+    "backlog-limit": (
+        "backlog-limit", "warning", "The load ran ahead of the chain. Lower it, or raise limits.backlog on purpose.",
+    ),
+    "disk-limit": ("disk-limit", "error", "Make room where the queue is."),
+    "front-unreachable": ("front-unreachable", "error", "Is the front Postfix running, and does it let this client in?"),
+    "collector-gap": (
+        "collector-gap", "warning", "The host was too busy to be observed; steps with a gap over 2 s are not valid.",
+    ),
+    "exit": ("process-ended", "error", "A process of loadgen ended on its own; see its log in the run directory."),
+    "fatal": ("daemon-fatal", "error", "A daemon gave up; read the mail log around it."),
+    "panic": ("daemon-panic", "error", "A daemon found a fault in itself; read the mail log around it."),
+    "error": ("daemon-error", "warning", "A daemon reported trouble; read its log around it."),
+    "limit": (
+        "process-limit-reached", "information",
+        "Some service used all of its processes. Where that is the feed it is meant to be so.",
+    ),
+    "unavailable": (
+        "readings-missing", "information",
+        "Nothing was put in their place. Most need root, or the right path in the chain file.",
+    ),
+    "settings-unknown": (
+        "settings-unknown", "information",
+        "The report cannot show the chain's settings: give postfix.config_directory in the chain file.",
+    ),
+}  # fmt: skip
+"""Kind of remark to id, severity and advice of the finding it makes."""
 
 _CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _check_run,

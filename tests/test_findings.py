@@ -81,6 +81,11 @@ DEFECTS: list[tuple[str, str, Made, Callable[[Path], None]]] = [
     ("collector-gap", "warning", BASE, plant_remark("collector-gap")),
     ("process-ended", "error", BASE, plant_remark("exit")),
     ("daemon-fatal", "error", BASE, plant_remark("fatal")),
+    ("daemon-panic", "error", BASE, plant_remark("panic")),
+    ("daemon-error", "warning", BASE, plant_remark("error")),
+    ("process-limit-reached", "information", BASE, plant_remark("limit")),
+    ("readings-missing", "information", BASE, plant_remark("unavailable", "queue depth: Permission denied")),
+    ("settings-unknown", "information", BASE, plant_remark("settings-unknown")),
     ("run-interrupted", "error", made(status="incomplete"), plant_nothing),
     (
         "reference-missed", "warning", made(kind="reference", known=True),

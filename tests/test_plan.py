@@ -26,6 +26,9 @@ FIRST = TWO_STEPS.steps[0]
 @pytest.mark.parametrize(
     ("phase", "elapsed_s", "sessions_open", "drained", "stop", "want"),
     [
+        pytest.param("settle", 11.9, True, True, False, "settle", id="settle-waits-for-the-filter"),
+        pytest.param("settle", 12.0, False, False, False, "ramp", id="settle-gives-up"),
+        pytest.param("settle", 0.0, False, False, True, "drain", id="an-interrupt-ends-the-settling"),
         pytest.param("ramp", 3.0, False, False, False, "ramp", id="ramp-waits-for-the-sessions"),
         pytest.param("ramp", 0.2, True, False, False, "warm-up", id="ramp-ends-when-all-are-open"),
         pytest.param("warm-up", 9.9, True, False, False, "warm-up", id="warm-up-lasts"),
@@ -43,12 +46,18 @@ FIRST = TWO_STEPS.steps[0]
 def test_phases_follow_each_other(
     phase: str, elapsed_s: float, sessions_open: bool, drained: bool, stop: bool, want: str
 ) -> None:
-    got = next_phase(FIRST, phase, elapsed_s, sessions_open=sessions_open, drained=drained, stop=stop)
+    got = next_phase(FIRST, phase, elapsed_s, settled=False, sessions_open=sessions_open, drained=drained, stop=stop)
 
     assert got == want
 
 
-@pytest.mark.parametrize(("phase", "want"), [("ramp", 5), ("warm-up", 5), ("hold", 5), ("drain", 0), ("end", 0)])
+def test_settled_filter_is_loaded_at_once() -> None:
+    assert next_phase(FIRST, "settle", 0.1, settled=True, sessions_open=False, drained=False) == "ramp"
+
+
+@pytest.mark.parametrize(
+    ("phase", "want"), [("settle", 0), ("ramp", 5), ("warm-up", 5), ("hold", 5), ("drain", 0), ("end", 0)]
+)
 def test_no_session_outlives_the_hold(phase: str, want: int) -> None:
     assert concurrency_in(FIRST, phase) == want
 

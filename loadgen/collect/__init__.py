@@ -24,6 +24,8 @@ the host (`host`)
     host.cpu_busy, host.cpu_iowait, host.cpu_steal: cores, mean since the last sample;
     host.memory_available_bytes; host.disk_write_bytes_per_s; host.disk_busy: share of time, the disk of the queue;
     host.psi_cpu_some, host.psi_io_some, host.psi_io_full, host.psi_memory_some: share of the time since the last sample.
+the generator itself (`loadgen.traffic.load`, not sampled here)
+    own.generator_lag_s: longest time by which its event loop ran late, once a second.
 a reference chain (`reference`)
     whatever its status socket answers, under the names above.
 """
