@@ -9,10 +9,6 @@ import pytest
 from loadgen.chain import lab
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden; review the diff")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what cannot run here, with the reason; in CI nothing may be skipped that way."""
     missing = lab.missing_requirements()

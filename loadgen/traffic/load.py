@@ -11,16 +11,13 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from loadgen.channel import Outlet
 from loadgen.plan import Step
 from loadgen.profile import Profile
 from loadgen.traffic.message import MessageFactory, OutgoingMessage
 from loadgen.traffic.session import Endpoint, Transaction
-
-if TYPE_CHECKING:
-    from loadgen.traffic.slot import Slot
 
 __all__ = ["Load", "Report", "settle"]
 
@@ -38,6 +35,24 @@ class Report:
     size_bytes: int
     error: str
     """Empty for an accepted message."""
+
+
+class Holder(Protocol):
+    """What a load knows of a slot."""
+
+    finishing: asyncio.Event
+    """It has been told to finish."""
+    closed: asyncio.Event
+    """It has finished, and its session is closed."""
+    is_open: bool
+    waiting_for: "asyncio.Future[None] | None"
+    """Resolved when the message that it waits for has left the chain."""
+
+    def finish(self) -> None:
+        """Let the transaction in progress end, then close the session."""
+
+    def abort(self) -> None:
+        """End at once."""
 
 
 class Load:
@@ -61,7 +76,7 @@ class Load:
         self._numbers = itertools.count()
         self._session_numbers = itertools.count()
         self._in_chain: dict[str, asyncio.Future[None] | None] = {}
-        self._slots: set[Slot] = set()
+        self._slots: set[Holder] = set()
         self._failed_opens = 0
         self._limit_reached = False
         self._active = False
@@ -128,7 +143,7 @@ class Load:
         """Sessions that are open now."""
         return sum(slot.is_open for slot in self._slots)
 
-    def register(self, slot: "Slot") -> None:
+    def register(self, slot: Holder) -> None:
         """Count *slot* in; the first of a step starts the arrival process of pacing "rate"."""
         self._slots.add(slot)
         if not self._active:  # Locust started its user while the load was being stopped
@@ -137,7 +152,7 @@ class Load:
         if self._schedule is None and self.step is not None and self.step.rate_per_s is not None:
             self._schedule = asyncio.create_task(self._issue_instants(self.step))
 
-    def unregister(self, slot: "Slot") -> None:
+    def unregister(self, slot: Holder) -> None:
         """Count *slot* out."""
         self._slots.discard(slot)
 
@@ -155,7 +170,7 @@ class Load:
 
     # -- messages -----------------------------------------------------------------------------------------
 
-    async def next_instant(self, slot: "Slot") -> float | None:
+    async def next_instant(self, slot: Holder) -> float | None:
         """Return when the slot's next message is due (a monotonic instant), or None when it is to finish."""
         if slot.finishing.is_set() or not self._within_limits():
             return None
@@ -207,7 +222,7 @@ class Load:
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 
-    async def wait_delivered(self, message: OutgoingMessage, slot: "Slot") -> None:
+    async def wait_delivered(self, message: OutgoingMessage, slot: Holder) -> None:
         """Return when *message* has left the chain, its time is up, or the slot is to finish."""
         if message.id not in self._in_chain:
             return
