@@ -39,6 +39,8 @@ _START_TIMEOUT_S = 30.0
 _TURN_S = 0.1
 _NOTHING_LEFT_S = 2.0
 """Queues empty for this long, and messages still missing: they are not in the chain any more."""
+_REST_S = 1.0
+"""A child that is about to retire looks free for a moment; none does for this long."""
 _INTERRUPTED_DRAIN_S = 10.0
 _ABORT_TIMEOUT_S = 10.0
 _ANSWER_TIMEOUT_S = 10.0
@@ -106,6 +108,8 @@ class _Conductor:
         self._children: dict[str, Child] = {}
         self._gauges: dict[str, float] = {}
         self._empty_since: float | None = None
+        self._resting_since: float | None = None
+        """Since when all processes of the filter have been there and free."""
         self._sessions = 0
         self._closed = asyncio.Event()
         self._stop_step = ""
@@ -275,6 +279,10 @@ class _Conductor:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = self._now()
+        if values.get("amavis.free", 0.0) < (self._chain.filter_servers or 1):
+            self._resting_since = None
+        elif self._resting_since is None:
+            self._resting_since = self._now()
         free, least = values.get("queue.free_bytes"), self._request.profile.limits.free_disk
         if free is not None and free < least and not self._stop_run:
             text = f"{format_size(free)} free where the queue is, limits.free_disk is {format_size(least)}"
@@ -284,7 +292,7 @@ class _Conductor:
     def _take_death(self, child: str, text: str) -> None:
         self._remark(child, "exit", text)
         if child == "collector":  # without telemetry a step is marked, not ended
-            self._gauges, self._empty_since = {}, None
+            self._gauges, self._empty_since, self._resting_since = {}, None, None
         else:
             self._stop_run = self._stop_run or f"{child} {text}"
             self._stop_step = self._stop_step or self._stop_run
@@ -386,10 +394,9 @@ class _Conductor:
 
     def _is_settled(self) -> bool:
         """Return whether the filter is at rest; a chain whose processes cannot be seen always is."""
-        children, held = self._gauges.get("amavis.children"), self._gauges.get("amavis.held", 0.0)
-        if children is None or self._chain.kind == "reference":
+        if self._chain.kind == "reference" or "amavis.free" not in self._gauges:
             return True
-        return held == 0 and children >= (self._chain.filter_servers or 0)
+        return self._resting_since is not None and self._now() - self._resting_since >= _REST_S
 
     async def _close_step(self, step: Step, drained: bool) -> None:
         """End what is still open, read the logs up to here, and list what is left in the queues."""

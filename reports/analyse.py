@@ -227,6 +227,7 @@ def _overall_cost(rows: list[StepRow], verdict: Verdict) -> Cost:
         conductor_cores=None,
         own_cores=None,
         own_share=None,
+        others_cores=None,
         generator_lag_s=None,
     )
 

@@ -251,6 +251,15 @@ def _check_steps(case: Case) -> Iterator[Finding]:
             "steal", "warning", f"The hypervisor took {most:.2f} cores away during a hold.",
             "Another guest competes for this host: numbers of different moments cannot be compared.",
         )  # fmt: skip
+    disturbed = [row for row in case.rows if (row["cost"]["others_cores"] or 0.0) > 0.1 * (case.limits.cpus or 1)]
+    if disturbed:
+        worst = max(disturbed, key=lambda row: row["cost"]["others_cores"] or 0.0)
+        yield _finding(
+            "host-busy", "warning",
+            f"At {name_step(worst)} something that is neither the chain nor loadgen used {worst['cost']['others_cores']:.1f} "
+            f"cores of this host ({len(disturbed)} of {len(case.rows)} steps were disturbed).",
+            "Find it (top), and measure again without it: the chain had less than the host can give.",
+        )  # fmt: skip
     known = [row for row in case.rows if row["valid"] and _is_off(row)]
     if known:
         numbers = ", ".join(

@@ -179,7 +179,7 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
 def _surroundings(
     run: Run, plan: dict[str, Any], hold: Hold | None, steady: bool, pacing: str, telemetry: Floats
 ) -> Surroundings:
-    step = plan["step"]
+    step, chain = plan["step"], run.meta.get("chain") or {}
     span = run.span(step) or (0.0, 0.0)
     inside = [(kind, text) for at, _, kind, text in run.remarks if span[0] <= at <= span[1]]
     failed = [
@@ -202,7 +202,9 @@ def _surroundings(
         planned_hold_s=plan["hold_s"] or 0.0,
         steady=steady,
         remarks=Counter(kind for kind, _ in inside),
-        filter_servers=(run.meta.get("chain") or {}).get("filter_servers"),
+        filter_servers=chain.get("filter_servers"),
+        cpus=(run.meta.get("host") or {}).get("cpus"),
+        has_host_to_itself=chain.get("kind") == "lab",
         failed_sessions=len(failed),
         drained=drained,
         largest_gap_s=gap,

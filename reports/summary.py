@@ -87,7 +87,7 @@ class Little(TypedDict):
 
 
 class Cost(TypedDict):
-    """CPU in cores during a hold: the chain's own and that of this tool."""
+    """CPU in cores during a hold: the chain's own, that of this tool, and everybody else's."""
 
     chain_cores: float | None
     chain_cpu_s_per_message: float | None
@@ -99,6 +99,8 @@ class Cost(TypedDict):
     """The four of ours together, as far as they are known."""
     own_share: float | None
     """Ours as a share of the chain's."""
+    others_cores: float | None
+    """What neither the chain nor this tool used, of all that the host did."""
     generator_lag_s: float | None
     """Longest time by which the generator's event loop ran late."""
 

@@ -24,6 +24,7 @@ def read_cost(run: Run, hold: Hold | None, deliveries: int) -> Cost:
     lag = run.sample("own.generator_lag_s")
     lags = lag[1][(lag[0] >= hold.began_at) & (lag[0] < hold.ended_at)] if hold is not None else np.empty(0)
     length = hold.ended_at - hold.began_at if hold is not None else 0.0
+    busy = mean_gauge(run, "host.cpu_busy", hold)
     return Cost(
         chain_cores=chain,
         chain_cpu_s_per_message=chain * length / deliveries if chain is not None and deliveries else None,
@@ -33,6 +34,7 @@ def read_cost(run: Run, hold: Hold | None, deliveries: int) -> Cost:
         conductor_cores=own["conductor"],
         own_cores=total,
         own_share=total / chain if total is not None and chain else None,
+        others_cores=max(0.0, busy - chain - (total or 0.0)) if busy is not None and chain is not None else None,
         generator_lag_s=float(lags.max()) if len(lags) else None,
     )
 

@@ -28,6 +28,7 @@ _LONGEST_GAP_S = 2.0
 _SATURATED_CORES = 0.9
 _LITTLE_MARGIN = 0.1
 _MISSING_SHARE = 0.05
+_OTHERS_SHARE = 0.15
 _HOLES_AVERAGE_OUT_S = 120.0
 
 
@@ -42,6 +43,9 @@ class Surroundings:
     remarks: Mapping[str, int] = field(default_factory=dict)
     """Kind to how many fell between the ramp and the end of the step."""
     filter_servers: int | None = None
+    cpus: int | None = None
+    has_host_to_itself: bool = False
+    """The chain is one that was made for this run: what else the host does is a disturbance, not its daily work."""
     failed_sessions: int = 0
     drained: bool | None = True
     """None: the drain never ended."""
@@ -85,6 +89,9 @@ def find_reasons(row: StepRow, around: Surroundings) -> list[str]:
         reasons.append("no telemetry in the hold")
     elif around.largest_gap_s > _LONGEST_GAP_S:
         reasons.append(f"no telemetry for {around.largest_gap_s:.1f} s of the hold")
+    others = row["cost"]["others_cores"]
+    if around.has_host_to_itself and others is not None and around.cpus and others > _OTHERS_SHARE * around.cpus:
+        reasons.append(f"something else on this host used {others:.1f} of its {around.cpus} cores")
     for name in ("generator", "sink"):
         cores = row["cost"][f"{name}_cores"]  # type: ignore[literal-required]
         if cores is not None and cores >= _SATURATED_CORES:

@@ -74,6 +74,7 @@ DEFECTS: list[tuple[str, str, Made, Callable[[Path], None]]] = [
     ("generator-late", "information", BASE, plant_sql("INSERT INTO sample VALUES (8, 'own.generator_lag_s', 0.3)")),
     ("sink-slow", "warning", made(sink_cores=0.6), plant_nothing),
     ("own-cost", "information", made(generator_cores=0.3), plant_nothing),
+    ("host-busy", "warning", BASE, plant_sql("UPDATE sample SET value = value + 1.5 WHERE name = 'host.cpu_busy'")),
     ("steal", "warning", BASE, plant_sql("UPDATE sample SET value = 0.5 WHERE name = 'host.cpu_steal'")),
     ("backlog-limit", "warning", BASE, plant_remark("backlog-limit")),
     ("disk-limit", "error", BASE, plant_remark("disk-limit")),
@@ -153,3 +154,18 @@ def test_graver_findings_come_first(tmp_path: Path) -> None:
 
     assert got == sorted(got, key=["error", "warning", "information"].index)
     assert len(set(got)) > 1
+
+
+@pytest.mark.parametrize(("kind", "valid"), [("lab", False), ("file", True)])
+def test_other_work_spoils_a_step_of_a_lab_and_is_daily_life_on_a_live_host(
+    tmp_path: Path, kind: str, valid: bool
+) -> None:
+    directory = make_run(tmp_path / "run", made(kind=kind))
+    change(directory, "UPDATE sample SET value = value + 4 WHERE name = 'host.cpu_busy'")
+
+    with RunReader(directory) as reader:
+        steps = analyse(reader)["steps"]
+
+    assert [step["valid"] for step in steps] == [valid] * len(steps)
+    if not valid:
+        assert all("something else on this host used" in step["reasons"][0] for step in steps)

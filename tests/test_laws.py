@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.chain.laws import Law, known_delivered_per_s, throughput_per_s
+from loadgen.chain.laws import Law, describe_law, known_delivered_per_s, throughput_per_s
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,8 @@ from loadgen.chain.laws import Law, known_delivered_per_s, throughput_per_s
         pytest.param(Law(law="hard-cap", service_s=0.1, cap_per_s=25.0), 4, 25.0, id="at-the-cap"),
         # Gunther's specsdm91 as fitted by R's usl 3: X(36) = 1541
         pytest.param(Law(gamma=90.0, alpha=0.02773, beta=0.0001044), 36, 1541.0, id="published-usl"),
+        # 5 * 4 / (1 + 0.03 * 3 + 0.0005 * 4 * 3) = 20 / 1.096
+        pytest.param(Law(), 4, 18.248, id="default"),
         pytest.param(Law(), 0, 0.0, id="idle"),
     ],
 )
@@ -33,3 +35,23 @@ def test_one_server_always_does_gamma(busy: int, alpha: float, beta: float) -> N
 
     assert throughput_per_s(law, 1) == pytest.approx(7.0)
     assert throughput_per_s(law, busy) <= 7.0 * busy + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("law", "want"),
+    [
+        pytest.param(Law(law="constant", service_s=0.1), "constant service time: X(n) = n / 0.1 s", id="constant"),
+        pytest.param(
+            Law(law="hard-cap", service_s=0.1, cap_per_s=25.0),
+            "hard cap: X(n) = min(n / 0.1 s, 25 msg/s)",
+            id="hard-cap",
+        ),
+        pytest.param(
+            Law(),
+            "Universal Scalability Law: X(n) = 5 n / (1 + 0.03 (n - 1) + 0.0005 n (n - 1)) msg/s",
+            id="usl",
+        ),
+    ],
+)
+def test_law_is_told_with_its_numbers(law: Law, want: str) -> None:
+    assert describe_law(law) == want

@@ -54,12 +54,32 @@ def test_message_that_waited_starts_when_the_one_before_was_done_not_when_somebo
     assert late == in_order(a=0.1, b=0.2, c=0.3)
 
 
-def test_time_of_being_received_belongs_to_the_service_if_a_server_was_free() -> None:
-    station = make_station(1, Law(law="constant", service_s=0.1))
-    station.enter("a", 1.0, credit_s=0.02)
-    station.enter("b", 1.0, credit_s=0.02)
+def test_message_that_finds_a_free_server_starts_when_it_came_in() -> None:
+    station = make_station(2, Law(law="constant", service_s=0.1))
+    station.enter("a", 1.0)
+    station.advance(1.5)
+    station.enter("b", 2.0)
 
-    assert station.advance(2.0) == in_order(a=1.08, b=1.18)
+    assert station.advance(3.0) == in_order(b=2.1)
+
+
+def test_more_messages_than_servers_wait_in_the_order_in_which_they_came() -> None:
+    station = make_station(2, Law(law="constant", service_s=0.1))
+    for number, key in enumerate("abcd"):
+        station.enter(key, number * 0.01)
+
+    assert station.busy == 2
+    assert station.advance(1.0) == in_order(a=0.1, b=0.11, c=0.2, d=0.21)
+
+
+def test_newcomer_slows_down_those_already_in_service() -> None:
+    # X(1) = 10, so "a" is half done at 0.05; X(2) = 10 as well, so from then on both progress at 5 per second:
+    # "a" needs 0.1 s for its other half, "b" is then half done and has the server to itself again
+    station = make_station(2, Law(law="hard-cap", service_s=0.1, cap_per_s=10.0))
+    station.enter("a", 0.0)
+    station.enter("b", 0.05)
+
+    assert station.advance(1.0) == in_order(a=0.15, b=0.2)
 
 
 def test_entering_returns_what_was_done_meanwhile() -> None:

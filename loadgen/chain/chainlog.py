@@ -66,7 +66,7 @@ class ChainLog:
             f"Passed CLEAN {{RelayedInbound}}, [127.0.0.1]:0 {sender} -> {recipient}, Queue-ID: {queue_id}, "
             f"Message-ID: {message_id}, mail_id: {task}, Hits: -, size: {size}, queued_as: {queued_as}, {milliseconds:.0f} ms",
         )
-        self._scan(task, f"size: {size}, TIMING [total {milliseconds:.1f} ms] - SA check: {milliseconds:.1f} (100%)100")
+        self._scan(task, f"size: {size}, TIMING [total {milliseconds:.0f} ms] - SA check: {milliseconds:.1f} (100%)100")
 
     def flush(self) -> None:
         """Write what was logged since the last call."""
@@ -85,10 +85,11 @@ class ChainLog:
     def _delivered(
         self, daemon: str, queue_id: str, recipient: str, relay: str, delays: tuple[float, ...], dsn: str, status: str
     ) -> None:
-        parts = "/".join(f"{d:.4g}" for d in delays)
+        # finer than Postfix's, but never with an exponent, which no reader of a mail log expects
+        parts = "/".join(f"{d:.6f}" for d in delays)
         self._mail(
             daemon,
-            f"{queue_id}: to={recipient}, relay={relay}, delay={sum(delays):.4g}, delays={parts}, dsn={dsn}, status={status}",
+            f"{queue_id}: to={recipient}, relay={relay}, delay={sum(delays):.6f}, delays={parts}, dsn={dsn}, status={status}",
         )
 
     def _mail(self, daemon: str, text: str) -> None:

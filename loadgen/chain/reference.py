@@ -155,9 +155,8 @@ class ReferenceChain:
 
     async def _take_at_front(self, envelope: Envelope) -> str:
         item = self._enqueue(envelope, pass_number=1)
-        now = time.monotonic()
         self._served[item.queue_id] = self._loop.create_future()
-        self._settle(self._station.enter(item.queue_id, now, credit_s=now - envelope.begun_at))
+        self._settle(self._station.enter(item.queue_id, item.entered_at))
         self._to_filter.put_nowait(item)
         return f"250 2.0.0 Ok: queued as {item.queue_id}"
 
@@ -208,10 +207,16 @@ class ReferenceChain:
         while True:
             item = await self._to_filter.get()
             taken = time.monotonic()
-            await client.open()
-            connected = time.monotonic()
             item.envelope.origin = item.queue_id
-            reply = await client.send(item.envelope)
+            while True:  # as long as it takes: a feed that gave up would take its message and its share of P with it
+                try:
+                    await client.open()
+                    connected = time.monotonic()
+                    reply = await client.send(item.envelope)
+                    break
+                except (Refused, OSError, asyncio.IncompleteReadError):
+                    client.close()
+                    await asyncio.sleep(_RETRY_S)
             done = time.monotonic()
             if not keep:
                 client.close()
@@ -246,19 +251,26 @@ class ReferenceChain:
 
     async def _scan(self, envelope: Envelope, reinject: Client, task: str) -> str:
         """Keep the message for as long as the law says, reinject it, and only then answer."""
+        if envelope.origin not in self._served:
+            return "550 5.7.1 This filter takes only what came in by the front"
         begun = time.monotonic()
+        size = len(envelope.content)
+        received = f"Received: from feed by filter.loadgen.test (loadgen reference) with LMTP id {task}\r\n"
+        envelope.content = received.encode() + envelope.content
         self._scanning += 1
         try:
             await self._served[envelope.origin]
             reply = await reinject.send(envelope)
+        except (Refused, OSError, asyncio.IncompleteReadError) as error:
+            return f"451 4.3.0 Not reinjected: {str(error)[:200]}"  # served already, so the next attempt is quick
         finally:
             self._scanning -= 1
-            self._served.pop(envelope.origin, None)
+        del self._served[envelope.origin]
         queued_as = reply.rsplit(" ", 1)[-1]
         found = _MESSAGE_ID.search(envelope.content[:65536])
         message_id = found[1].decode("ascii", "replace").strip() if found else "<>"
         self._log.scanned(
-            task, (envelope.sender, envelope.recipients[0]), envelope.origin, message_id, len(envelope.content), queued_as,
+            task, (envelope.sender, envelope.recipients[0]), envelope.origin, message_id, size, queued_as,
             time.monotonic() - begun,
         )  # fmt: skip
         return f"250 2.0.0 from MTA(smtp:[127.0.0.1]:{self._ports['reinjection'].port}): {reply}"
@@ -280,7 +292,7 @@ class ReferenceChain:
         while True:
             item = await self._to_sink.get()
             taken = time.monotonic()
-            recipient = item.envelope.recipients[0]
+            recipients = item.envelope.recipients
             try:
                 reply = await client.send(item.envelope)
             except (Refused, OSError, asyncio.IncompleteReadError) as error:
@@ -288,13 +300,15 @@ class ReferenceChain:
                 if item.attempts == 0:
                     self._deferred += 1
                 item.attempts += 1
-                self._log.deferred(item.queue_id, recipient, time.monotonic() - item.entered_at, str(error)[:200])
+                for recipient in recipients:
+                    self._log.deferred(item.queue_id, recipient, time.monotonic() - item.entered_at, str(error)[:200])
                 self._loop.call_later(_RETRY_S, self._to_sink.put_nowait, item)
                 continue
             if item.attempts:
                 self._deferred -= 1
             delays = (item.entered_at - item.envelope.begun_at, taken - item.entered_at, 0.0, time.monotonic() - taken)
-            self._log.delivered(item.queue_id, recipient, delays, reply)
+            for recipient in recipients:
+                self._log.delivered(item.queue_id, recipient, delays, reply)
             self._log.removed(item.queue_id)
             self._in_pass[2] -= 1
 
@@ -372,6 +386,9 @@ async def _run(line: dict[str, Any], outlet: Outlet) -> None:
 def main() -> None:
     """Run the reference chain: settings from standard input, where it is to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # every feed takes four descriptors, every session one
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     uvloop.run(_run(read_settings(), Outlet()))
 
 

@@ -32,19 +32,15 @@ class Station:
         """Messages in service."""
         return len(self._left)
 
-    def enter(self, key: str, at: float, credit_s: float = 0.0) -> list[tuple[str, float]]:
-        """Let a message in at instant *at*, and return what was completed until then, as `advance` does.
+    def enter(self, key: str, at: float) -> list[tuple[str, float]]:
+        """Let a message in at instant *at*, not before any earlier one, and return what `advance` to it does.
 
-        Args:
-            key: The message.
-            at: The instant, not before any earlier one.
-            credit_s: How long ago its service began, if a server was free: the time in which it was being
-                received belongs to its service. A message that has to wait gets none.
+        Every message needs its whole service: time spent before it came in counts for nothing, or senders slow
+        enough to find a server free would be served in no time, and the capacity would not be the law's.
         """
         completed = self.advance(at)
         if len(self._left) < self._servers:
-            rate = self._throughput_per_s(len(self._left) + 1) / (len(self._left) + 1)
-            self._left[key] = max(0.0, 1.0 - credit_s * rate)
+            self._left[key] = 1.0
         else:
             self._waiting.append(key)
         return completed

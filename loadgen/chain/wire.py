@@ -74,8 +74,10 @@ async def serve_session(
                 case "QUIT":
                     writer.write(b"221 2.0.0 Bye\r\n")
                     break
-                case "RSET" | "NOOP" | "HELO":
+                case "RSET" | "HELO":
                     envelope = Envelope()
+                    writer.write(b"250 2.0.0 Ok\r\n")
+                case "NOOP":  # in the middle of a transaction too (RFC 5321 4.1.1.9)
                     writer.write(b"250 2.0.0 Ok\r\n")
                 case _:
                     writer.write(b"502 5.5.2 Command not known\r\n")
