@@ -10,10 +10,11 @@ is left running behind it. The same lines travel over ssh for another host.
 
 import json
 import os
+import resource
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["Outlet", "parse_line", "read_settings"]
+__all__ = ["Outlet", "parse_line", "raise_file_limit", "read_settings"]
 
 
 class Outlet:
@@ -46,6 +47,12 @@ def parse_line(line: bytes | str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"got {line[:80]!r}, want a JSON object")
     return value
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as it may have: every session is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def read_settings(descriptor: int = 0) -> dict[str, Any]:

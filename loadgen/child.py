@@ -32,6 +32,7 @@ class Child:
         self._ending = False
         self._log: Path
         self._awaited: dict[str, asyncio.Future[Line]] = {}
+        self._problem = ""
 
     @property
     def pid(self) -> int:
@@ -61,6 +62,8 @@ class Child:
     def expect(self, event: str) -> None:
         """Keep the next *event* for `receive`; call it before whatever brings the event about."""
         self._awaited[event] = asyncio.get_running_loop().create_future()
+        if self._problem:
+            self._give_up(self._problem)
 
     def settle(self, event: str, line: Line) -> None:
         """Hand *line* to whoever expects *event*, if anybody does."""
@@ -96,13 +99,18 @@ class Child:
     async def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 (asked for in start)
         while text := await self._process.stdout.readline():
-            line = parse_line(text)
+            try:
+                line = parse_line(text)
+            except ValueError:
+                break  # cut off in the middle: it was killed
             event = line.get("event", "")
             self.settle(event, line)
             if event == "failed":
                 self._give_up(line["reason"])
             self._on_line(self.name, line)
         if not self._ending:
+            with suppress(ProcessLookupError):
+                self._process.kill()  # whatever else it is, it is no use any more
             code = await self._process.wait()
             said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
             problem = f"ended by itself with exit code {code}" + (f": {said[0][:300]}" if said else "")
@@ -110,6 +118,7 @@ class Child:
             self._on_line(self.name, {"event": "died", "text": problem})
 
     def _give_up(self, reason: str) -> None:
+        self._problem = reason
         for future in self._awaited.values():
             if not future.done():
                 future.set_exception(UsageError(reason))

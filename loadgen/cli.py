@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
@@ -75,13 +75,11 @@ def run(
         _print_timeline(name, loaded, choice.why)
         return
     _say(choice.why)
-    from rich.console import Console
-
-    from loadgen.progress import Progress
+    from loadgen.progress import PatientConsole, Progress
     from loadgen.run import RunRequest, conduct
     from reports.analyse import write_reports
 
-    with Progress(Console(stderr=True)) as progress:
+    with Progress(PatientConsole(stderr=True)) as progress:
         request = RunRequest(name, text, loaded, choice, output, allow_backlog)
         directory, exit_code = asyncio.run(conduct(request, progress))
     summary = write_reports(directory, time.time())
@@ -113,10 +111,10 @@ def profiles(as_json: JsonOption = False) -> None:
 
     about = {name: parse_profile(text, name).about for name, text in list_profiles().items()}
     if as_json:
-        print(json.dumps(about, indent=2))  # noqa: T201
+        _print(json.dumps(about, indent=2))
         return
     for name, text in about.items():
-        print(f"{name:<10} {text}")  # noqa: T201
+        _print(f"{name:<10} {text}")
 
 
 @lab_app.command("up", epilog="Examples:  loadgen lab up  |  loadgen lab up --processes 4 --name four")
@@ -134,13 +132,13 @@ def lab_up(
         _say(f"removed {removed}, which a crash had left behind")
     built = lab.bring_up(processes=processes, keep=True, name=name)
     if as_json:
-        print(json.dumps(_describe_lab(built), indent=2))  # noqa: T201
+        _print(json.dumps(_describe_lab(built), indent=2))
         return
     chain = built.chain
-    print(f"{built.name} is up in {built.directory}, with {processes} processes on both sides")  # noqa: T201
+    _print(f"{built.name} is up in {built.directory}, with {processes} processes on both sides")
     for station in ("front", "filter", "reinjection", "sink"):
-        print(f"  {station:<12} {getattr(chain, station)}")  # noqa: T201
-    print(f"  chain file   {built.directory / 'chain.toml'}")  # noqa: T201
+        _print(f"  {station:<12} {getattr(chain, station)}")
+    _print(f"  chain file   {built.directory / 'chain.toml'}")
 
 
 @lab_app.command("status", epilog="Examples:  loadgen lab status  |  loadgen lab status --json")
@@ -150,12 +148,12 @@ def lab_status(as_json: JsonOption = False) -> None:
 
     labs = lab.list_labs()
     if as_json:
-        print(json.dumps([_describe_lab(one) for one in labs], indent=2))  # noqa: T201
+        _print(json.dumps([_describe_lab(one) for one in labs], indent=2))
         return
     if not labs:
-        print("no labs")  # noqa: T201
+        _print("no labs")
     for one in labs:
-        print(f"{one.name:<10} {_lab_state(one):<38} front {one.chain.front}, sink {one.chain.sink}")  # noqa: T201
+        _print(f"{one.name:<10} {_lab_state(one):<38} front {one.chain.front}, sink {one.chain.sink}")
 
 
 @lab_app.command("down", epilog="Examples:  loadgen lab down  |  loadgen lab down lab2")
@@ -168,16 +166,20 @@ def lab_down(
     from loadgen.chain import lab
     from loadgen.errors import ChainError
 
+    gone = lab.remove_abandoned()
+    for removed in gone:
+        _print(f"{removed} is down")
+    names = [name for name in names or [] if name not in gone]
     labs = {one.name: one for one in lab.list_labs()}
-    if unknown := [name for name in names or [] if name not in labs]:
+    if unknown := [name for name in names if name not in labs]:
         raise ChainError(f'no lab "{unknown[0]}"; there are {", ".join(labs) or "none"}')
     # without names, a lab that a run has just made and is using is left alone
-    chosen = [labs[n] for n in names] if names else [x for x in labs.values() if x.owner is None or x.abandoned]
+    chosen = [labs[n] for n in names] if names else [x for x in labs.values() if x.owner is None]
     for one in chosen:
         lab.take_down(one.directory)
-        print(f"{one.name} is down")  # noqa: T201
-    if not chosen:
-        print("no labs to take down")  # noqa: T201
+        _print(f"{one.name} is down")
+    if not chosen and not gone:
+        _print("no labs to take down")
 
 
 @lab_app.command("install", epilog="Examples:  loadgen lab install --dry-run  |  loadgen lab install --yes")
@@ -191,17 +193,17 @@ def lab_install(
     commands = install.plan_commands()
     if dry_run:
         for command in commands:
-            print(command.describe())  # noqa: T201
+            _print(command.describe())
         return
     if not commands:
-        print("everything the lab needs is installed")  # noqa: T201
+        _print("everything the lab needs is installed")
         return
     for command in commands:
         _say(f"  {command.describe()}")
     if not yes and not typer.confirm("Run these commands as root?", err=True):
         raise typer.Exit(ExitCode.USAGE)
     install.run_commands(commands)
-    print("everything the lab needs is installed")  # noqa: T201
+    _print("everything the lab needs is installed")
 
 
 def main() -> NoReturn:
@@ -210,20 +212,31 @@ def main() -> NoReturn:
     try:
         app()  # exits by itself, with 2 for a wrong call
     except LoadgenError as error:
+        from reports.foreign import clean  # a server's words may be among ours
+
         for line in str(error).splitlines():
-            _say(f"loadgen: {line}")
+            _say(f"loadgen: {clean(line)}")
         code = error.exit_code
     except KeyboardInterrupt:
         _say("loadgen: interrupted")
         code = ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # the reader of our output went away, as in "loadgen profiles | head -1"
-        sys.stderr.close()
     sys.exit(int(code))
 
 
+def _print(text: str, stream: TextIO | None = None) -> None:
+    """Print a result; a reader that has gone away, as in "| head -1", changes nothing but the output."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        from loadgen.progress import silence
+
+        silence(stream)
+
+
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+    """Print something that is no result."""
+    _print(text, sys.stderr)
 
 
 def _print_timeline(name: str, profile: "Profile", why: str) -> None:
@@ -231,28 +244,27 @@ def _print_timeline(name: str, profile: "Profile", why: str) -> None:
     from loadgen.units import format_duration
 
     plan = make_plan(profile)
-    print(f"{name}: {profile.about}")  # noqa: T201
-    print(why)  # noqa: T201
+    _print(f"{name}: {profile.about}")
+    _print(why)
     for step in plan.steps:
         rate = "" if step.rate_per_s is None else f" at {step.rate_per_s:g} msg/s"
-        print(  # noqa: T201
+        _print(
             f"step {step.step + 1}: {step.concurrency} sessions{rate}, warm-up {format_duration(step.warm_up_s)}, "
             f"hold {format_duration(step.hold_s)}, drain up to {format_duration(step.drain_limit_s)}"
         )
     total = sum(step.warm_up_s + step.hold_s for step in plan.steps)
-    print(f"about {format_duration(total)} of load in all")  # noqa: T201
+    _print(f"about {format_duration(total)} of load in all")
 
 
 def _print_result(summary: "Summary", directory: Path, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary, indent=2))  # noqa: T201
+        _print(json.dumps(summary, indent=2))
         return
-    from rich.console import Console
-
+    from loadgen.progress import PatientConsole
     from reports.text import print_summary
 
-    print_summary(summary, Console())
-    print(f"report: {(directory / 'report.html').absolute()}")  # noqa: T201
+    print_summary(summary, PatientConsole())
+    _print(f"report: {(directory / 'report.html').absolute()}")
 
 
 def _describe_lab(one: "Lab") -> dict[str, object]:

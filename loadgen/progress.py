@@ -4,8 +4,11 @@ Everything goes to standard error; results go to standard output when the run
 is over.
 """
 
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 from rich.live import Live
@@ -13,7 +16,7 @@ from rich.text import Text
 
 from loadgen.units import format_duration
 
-__all__ = ["Progress", "Reading"]
+__all__ = ["PatientConsole", "Progress", "Reading", "silence"]
 
 _PLAIN_EVERY_S = 10.0
 _RATE_OVER_S = 3.0
@@ -32,6 +35,21 @@ class Reading:
     delivered: int
     left_s: float
     gauges: dict[str, float] = field(default_factory=dict)
+
+
+class PatientConsole(Console):
+    """A console whose reader may go away without taking the program with it."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more: the run, or its exit code, is worth more than the words."""
+        self.quiet = True
+        silence(self.file)
+
+
+def silence(stream: IO[str]) -> None:
+    """Let what is still written to *stream*, whose reader has gone away, go nowhere."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class Progress:

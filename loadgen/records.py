@@ -19,13 +19,16 @@ from typing import Any, Self
 
 from loadgen.errors import RunFileError
 
-__all__ = ["FORMAT", "TABLES", "RunReader", "RunWriter", "make_run_directory"]
+__all__ = ["BEFORE_FIRST_STEP", "FORMAT", "TABLES", "RunReader", "RunWriter", "make_run_directory"]
 
 FORMAT = 1
 """Version of the run directory; readers name the versions they accept."""
 
 READABLE = (1,)
 """Versions this release reads."""
+
+BEFORE_FIRST_STEP = -1
+"""Step number in the table `queued` of what was in the queue before the run."""
 
 _COMMIT_EVERY_S = 0.5
 
@@ -65,7 +68,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     # "deferred", "reload", "restart", "suppressed", "backlog-limit", "disk-limit", "front-unreachable",
     # "collector-gap", "interrupted", "exit"
     "remark": ("at", "source", "kind", "text"),
-    # what was left in a queue when a step's drain ended
+    # what was left in a queue when a step's drain ended; step -1: what was there before the first
     "queued": ("at", "step", "queue", "queue_id"),
 }  # fmt: skip
 """Table to columns, in the order in which rows travel from the other processes."""
@@ -207,11 +210,16 @@ class RunReader:
         """
         columns = ", ".join(TABLES[table])
         sql = f"SELECT {columns} FROM {table} {where}"  # noqa: S608 (our own names)
-        yield from self._db.execute(sql, parameters)
+        yield from self.query(sql, parameters)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of any SELECT, for questions that join tables."""
-        return self._db.execute(sql, parameters).fetchall()
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise RunFileError(
+                f"{self.directory}/run.sqlite: {error}; the file is damaged, 'sqlite3 run.sqlite .recover' may save it"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -26,7 +26,7 @@ from loadgen.host import describe_host, describe_software
 from loadgen.plan import Plan, Step, make_plan, next_phase, remaining_s
 from loadgen.profile import Profile
 from loadgen.progress import Progress, Reading
-from loadgen.records import RunWriter, make_run_directory
+from loadgen.records import BEFORE_FIRST_STEP, RunReader, RunWriter, make_run_directory
 from loadgen.safety import check_domain, resolve_target
 from loadgen.tally import Tally
 from loadgen.units import format_size
@@ -78,12 +78,18 @@ async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCo
         with RunWriter(directory) as writer:
             exit_code = await _Conductor(request, writer, progress).run()
     except LoadgenError:
-        _remove_if_unused(directory)
+        if not _has_steps(directory):
+            _remove_unused(directory)
         raise
     return directory, exit_code
 
 
-def _remove_if_unused(directory: Path) -> None:
+def _has_steps(directory: Path) -> bool:
+    with RunReader(directory) as reader:
+        return bool(reader.query("SELECT 1 FROM step LIMIT 1"))
+
+
+def _remove_unused(directory: Path) -> None:
     """Remove the directory of a run that was refused before its first step; keep what a child said."""
     for name in ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "profile.toml"):
         (directory / name).unlink(missing_ok=True)
@@ -107,23 +113,30 @@ class _Conductor:
         self._tally = Tally()
         self._children: dict[str, Child] = {}
         self._gauges: dict[str, float] = {}
+        self._backlog = 0.0
+        """Messages that were in the queue before ours."""
         self._empty_since: float | None = None
         self._resting_since: float | None = None
         """Since when all processes of the filter have been there and free."""
         self._sessions = 0
+        self._opened = 0
+        """Places of the present step whose first session has opened."""
         self._closed = asyncio.Event()
         self._stop_step = ""
         """Why the present step must end early; empty: it need not."""
         self._stop_run = ""
         """Why no further step may begin; empty: they may."""
         self._interrupts = 0
+        self._interrupted = asyncio.Event()
         self._chain: Chain
 
     # -- the whole ----------------------------------------------------------------------------------------
 
     async def run(self) -> ExitCode:
         loop = asyncio.get_running_loop()
-        for number in _INTERRUPTS:
+        # one that is ignored was ignored on purpose (nohup)
+        interrupts = [number for number in _INTERRUPTS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in interrupts:
             loop.add_signal_handler(number, self._interrupt)
         request = self._request
         directory = self._writer.directory
@@ -151,7 +164,7 @@ class _Conductor:
                 await self._finish_generator()
         finally:
             self._writer.write_meta("ended_at", self._now())
-            for number in _INTERRUPTS:
+            for number in interrupts:
                 loop.remove_signal_handler(number)
         self._writer.write_meta("end_reason", self._stop_run)
         self._writer.write_meta("status", "incomplete" if self._stop_run else "complete")
@@ -169,6 +182,7 @@ class _Conductor:
 
     def _interrupt(self) -> None:
         self._interrupts += 1
+        self._interrupted.set()
         self._stop_run = self._stop_run or "interrupted by the user"
         self._stop_step = self._stop_step or "interrupted by the user"
         if self._interrupts == 1:
@@ -235,7 +249,7 @@ class _Conductor:
             case "tick":
                 self._take_gauges(line["values"])
             case "load":
-                self._sessions = line["sessions"]
+                self._sessions, self._opened = line["sessions"], line["opened"]
             case "gone":
                 ids = line["message_ids"]
                 self._tally.add_gone(ids)
@@ -275,7 +289,7 @@ class _Conductor:
             for name in ("incoming", "active", "deferred", "maildrop")
             if f"queue.{name}" in values
         ]
-        if not depth or sum(depth) > 0:
+        if not depth or sum(depth) > self._backlog:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = self._now()
@@ -291,11 +305,12 @@ class _Conductor:
 
     def _take_death(self, child: str, text: str) -> None:
         self._remark(child, "exit", text)
-        if child == "collector":  # without telemetry a step is marked, not ended
+        self._stop_run = self._stop_run or f"{child} {text}"
+        self._stop_step = self._stop_step or self._stop_run
+        if child == "collector":  # nobody sees the queue or the disk any more
             self._gauges, self._empty_since, self._resting_since = {}, None, None
-        else:
-            self._stop_run = self._stop_run or f"{child} {text}"
-            self._stop_step = self._stop_step or self._stop_run
+        elif child == "generator":
+            self._closed.set()
 
     # -- before the first step ----------------------------------------------------------------------------
 
@@ -307,7 +322,14 @@ class _Conductor:
             UnreachableError: the probe did not come through.
         """
         held = {name: self._gauges.get(f"queue.{name}", 0.0) for name in ("incoming", "active", "deferred", "maildrop")}
-        if sum(held.values()) and not self._request.allow_backlog:
+        self._backlog = sum(held.values())
+        if self._backlog and self._request.allow_backlog:
+            # what is there now is not ours: it is told apart from what a step leaves
+            collector = self._children["collector"]
+            collector.expect("snapshot")
+            collector.tell({"command": "snapshot", "step": BEFORE_FIRST_STEP})
+            await collector.receive("snapshot", _ANSWER_TIMEOUT_S)
+        elif self._backlog:
             name = max(held, key=lambda n: held[n])
             raise UsageError(
                 f"front/{name} already holds {held[name]:.0f} messages; drain it, or pass --allow-backlog to measure anyway"
@@ -316,6 +338,22 @@ class _Conductor:
             raise UsageError(f"{self._stop_run}; make room, or lower the limit in the profile")
         if self._stop_run:
             return
+        probing = asyncio.create_task(self._probe())
+        interrupted = asyncio.create_task(self._interrupted.wait())
+        try:
+            await asyncio.wait((probing, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            if probing.done():
+                probing.result()
+        finally:
+            probing.cancel()
+            interrupted.cancel()
+
+    async def _probe(self) -> None:
+        """Send one message and wait until it comes out at the sink.
+
+        Raises:
+            UnreachableError: it was not accepted, or did not come out.
+        """
         generator, sink = self._children["generator"], self._children["sink"]
         generator.expect("probe")
         sink.expect("probe")
@@ -353,7 +391,7 @@ class _Conductor:
                 )
             ],
         )
-        self._stop_step, self._sessions = "", 0
+        self._stop_step, self._sessions, self._opened = "", 0, 0
         self._closed.clear()
         phase, since = "settle", self._now()
         self._announce(step, phase, since)
@@ -362,7 +400,7 @@ class _Conductor:
         while phase != "end":
             await asyncio.sleep(_TURN_S)
             now = self._now()
-            open_ = self._sessions >= step.concurrency or now - since > ramp_limit_s
+            open_ = self._opened >= step.concurrency or now - since > ramp_limit_s
             drained = phase == "drain" and self._is_drained()
             interrupted = phase == "drain" and self._interrupts and now - since > _INTERRUPTED_DRAIN_S
             new = next_phase(
@@ -415,12 +453,12 @@ class _Conductor:
                 await collector.receive(event, _ANSWER_TIMEOUT_S)
             except (TimeoutError, UsageError) as error:
                 self._remark("collector", "collector-gap", f"no {event}: {error}")
-        if not drained and not self._stop_run:
+        if not drained:
             left = len(self._tally.on_the_way)
             text = f"step {step.step + 1}: not drained after {step.drain_limit_s:g} s, {left} messages not delivered"
             self._remark("run", "not-drained", text)
             # the next step would start with this one's mail
-            self._stop_run = f"not-drained: {text}"
+            self._stop_run = self._stop_run or f"not-drained: {text}"
 
     async def _finish_generator(self) -> None:
         generator = self._children["generator"]

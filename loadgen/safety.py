@@ -12,8 +12,8 @@ from loadgen.errors import SafetyError, UnreachableError
 
 __all__ = ["RESERVED_DOMAINS", "check_domain", "resolve_target"]
 
-RESERVED_DOMAINS = ("test", "example", "invalid", "localhost", "example.com", "example.net", "example.org")
-"""Never delegated on the Internet (RFC 2606, RFC 6761)."""
+RESERVED_DOMAINS = ("test", "example", "invalid", "example.com", "example.net", "example.org")
+"""Never delegated on the Internet (RFC 2606, RFC 6761). Not "localhost": a mail server delivers that to its users."""
 
 
 def resolve_target(host: str, port: int, allowed: tuple[str, ...] = ()) -> str:
@@ -54,7 +54,7 @@ def check_domain(domain: str, role: str, allowed: tuple[str, ...] = ()) -> None:
         SafetyError: mail for it could reach people.
     """
     domain = domain.lower().rstrip(".")
-    for good in (*RESERVED_DOMAINS, *allowed):
+    for good in (*RESERVED_DOMAINS, *(name.lower() for name in allowed)):
         if domain == good or domain.endswith("." + good):
             return
     raise SafetyError(

@@ -19,9 +19,9 @@ class Tally:
         self.delivered = 0
         self.failed = 0
         """Refused, not sent or unknown at the front."""
-        self.on_the_way: set[str] = set()
-        """Accepted or unknown, and not yet seen at the sink nor known to be blocked."""
-        self._early: set[str] = set()
+        self.on_the_way: dict[str, int] = {}
+        """Accepted or unknown, and not known to be blocked: id to the recipients whose copy is still to come."""
+        self._early: dict[str, int] = {}
 
     def add_messages(self, rows: Iterable[Sequence[Any]]) -> None:
         """Count rows of the table `message`."""
@@ -32,21 +32,25 @@ class Tally:
             elif outcome != "dropped":
                 self.failed += 1
             if outcome in ("accepted", "unknown"):
-                # its arrival may have been reported first: rows come in batches from two processes
-                if message_id in self._early:
-                    self._early.discard(message_id)
+                # copies may have been reported first: rows come in batches from two processes
+                left = row[4] - self._early.pop(message_id, 0)
+                if left > 0:
+                    self.on_the_way[message_id] = left
                 else:
-                    self.on_the_way.add(message_id)
+                    self.delivered += 1
 
     def add_arrivals(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Count rows of the table `arrival`."""
-        for row in rows:
-            self.delivered += 1
-            if row[0] in self.on_the_way:
-                self.on_the_way.discard(row[0])
-            else:
-                self._early.add(row[0])
+        """Count rows of the table `arrival`; a message is delivered with the copy for its last recipient."""
+        for message_id, _, recipients, _ in rows:
+            if message_id not in self.on_the_way:
+                self._early[message_id] = self._early.get(message_id, 0) + recipients
+                continue
+            self.on_the_way[message_id] -= recipients
+            if self.on_the_way[message_id] <= 0:
+                del self.on_the_way[message_id]
+                self.delivered += 1
 
     def add_gone(self, message_ids: Iterable[str]) -> None:
         """Count messages that were blocked or bounced: they will not arrive."""
-        self.on_the_way.difference_update(message_ids)
+        for message_id in message_ids:
+            self.on_the_way.pop(message_id, None)

@@ -95,7 +95,7 @@ def account(messages: Iterable[Sent], evidence: Evidence) -> Accounting:
         lost=counts["lost"],
         unknown=counts["unknown"],
         not_sent=counts["not_sent"],
-        adds_up=total == counts.total() - counts["dropped"],
+        adds_up=evidence.unrecorded == 0 and requests in (None, total),
         accounted_ratio=1 - (counts["lost"] + counts["unknown"]) / total if total else None,
         dropped=counts["dropped"],
         duplicates=evidence.duplicates,

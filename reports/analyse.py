@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loadgen.errors import RunFileError
 from loadgen.records import RunReader
 from reports.accounting import Evidence, Sent, account
 from reports.attribution import Limits
@@ -31,6 +32,9 @@ from reports.summary import (
     Verdict,
 )
 from reports.tables import Run, load_run, message_key
+
+_CLOSING_S = 0.5
+"""What is remarked on while a step ends may be dated just after it."""
 
 __all__ = ["Summary", "analyse", "summarise", "write_reports"]
 
@@ -173,7 +177,7 @@ def _describe_run(run: Run) -> RunFacts:
 
 def _sent(run: Run) -> Iterator[Sent]:
     messages = run.messages
-    watched = {step for step, began in run.phases.items() if "end" in began}
+    watched = {step for step in run.phases if _was_watched(run, step)}
     arrived = run.arrivals.completed == run.arrivals.completed  # not NaN
     for index, message_id in enumerate(messages.id):
         code, reply = messages.answers.get(index, (None, ""))
@@ -185,6 +189,15 @@ def _sent(run: Run) -> Iterator[Sent]:
             code=code,
             reply=reply,
         )
+
+
+def _was_watched(run: Run, step: int) -> bool:
+    """Return whether the step's drain came to its end, so that what has not arrived will not."""
+    span = run.span(step)
+    if span is None or "end" not in run.phases[step]:
+        return False
+    cut = ("not-drained", "exit")
+    return not any(kind in cut and span[0] <= at <= span[1] + _CLOSING_S for at, _, kind, _ in run.remarks)
 
 
 def _read_evidence(run: Run, join: LogJoin) -> Evidence:
@@ -248,5 +261,6 @@ def _replace(path: Path, text: str) -> None:
     try:
         beside.write_text(text, encoding="utf-8", errors="replace")
         beside.replace(path)
-    finally:
+    except OSError as error:
         beside.unlink(missing_ok=True)
+        raise RunFileError(f"{path}: {error.strerror}; copy the run directory to a place of yours first") from error

@@ -268,7 +268,8 @@ def _check_steps(case: Case) -> Iterator[Finding]:
         yield _finding(
             "reference-missed", "warning",
             f"The known capacity of the reference chain was missed by more than 5 %: {numbers} msg/s.",
-            "This machine was too busy to measure; do not trust it with a real chain either until this is gone.",
+            "This machine was too busy to measure, or one message's service is short against the stand-in's own handling "
+            "(1 to 2 ms). If it was busy, do not trust it with a real chain either.",
         )  # fmt: skip
 
 

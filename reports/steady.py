@@ -38,7 +38,7 @@ class Rate:
     halves_change: float | None
     """Rate of the second half over that of the first, minus 1."""
     steady: bool
-    """False when the halves differ significantly and by more than 5 %."""
+    """False when the halves differ significantly and by more than 10 %."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.records import BEFORE_FIRST_STEP
 from reports.stations import LogJoin, StationTimes, read_station_times
 from reports.steady import measure_rate, measure_slope, time_mean
 from reports.summary import Little, Percentiles, QueueDepth, StepRow
@@ -190,7 +191,8 @@ def _surroundings(
     drained: bool | None = None
     if "end" in run.phases.get(step, {}):
         drained = not any(kind == "not-drained" for kind, _ in inside)
-        drained = drained and not run.reader.query("SELECT 1 FROM queued WHERE step = ? LIMIT 1", (step,))
+        left = "SELECT 1 FROM queued WHERE step = ? AND queue_id NOT IN (SELECT queue_id FROM queued WHERE step = ?)"
+        drained = drained and not run.reader.query(f"{left} LIMIT 1", (step, BEFORE_FIRST_STEP))
     gap: float | None = None
     if hold is not None:
         read = telemetry[(telemetry >= hold.began_at) & (telemetry < hold.ended_at)]

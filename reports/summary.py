@@ -221,6 +221,7 @@ class Accounting(TypedDict):
     """The connection broke after the final dot, or the record ends before the message's fate was seen."""
     not_sent: int
     adds_up: bool
+    """Nothing arrived that was not recorded as sent, and Locust counted as many messages as the record has."""
     accounted_ratio: float | None
     """1 - (lost + unknown) / messages."""
     dropped: int

@@ -121,7 +121,7 @@ class Run:
         return Hold(began["hold"], max(ended, began["hold"]), whole)
 
     def span(self, step: int) -> tuple[float, float] | None:
-        """Return from when to when *step* was on: ramp to end."""
+        """Return from when to when *step* was on: its first phase to its end."""
         began = self.phases.get(step)
         if not began:
             return None

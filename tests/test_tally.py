@@ -10,7 +10,7 @@ def test_a_message_is_on_its_way_until_it_arrives() -> None:
     tally.add_messages([message("a.1"), message("a.2")])
     tally.add_arrivals([("a.1", 0.0, 1, 1)])
 
-    assert tally.on_the_way == {"a.2"}
+    assert set(tally.on_the_way) == {"a.2"}
 
 
 def test_an_arrival_reported_before_its_message_counts() -> None:
@@ -34,7 +34,7 @@ def test_an_unknown_message_may_still_arrive() -> None:
     tally = Tally()
     tally.add_messages([message("a.1", "unknown")])
 
-    assert tally.on_the_way == {"a.1"}
+    assert set(tally.on_the_way) == {"a.1"}
 
 
 def test_a_blocked_message_is_not_waited_for() -> None:
@@ -43,3 +43,15 @@ def test_a_blocked_message_is_not_waited_for() -> None:
     tally.add_gone(["a.1"])
 
     assert not tally.on_the_way
+
+
+def test_message_in_several_copies_is_on_its_way_until_the_last_has_arrived() -> None:
+    tally = Tally()
+    tally.add_arrivals([("a.1", 0.0, 10, 1)])
+    tally.add_messages([("a.1", 0, 0, 1, 60, 0.0, 0.0, 0.0, 0.0, 0.0, "accepted", 250, "")])
+    tally.add_arrivals([("a.1", 0.0, 40, 1)])
+    assert tally.delivered == 0
+
+    tally.add_arrivals([("a.1", 0.0, 10, 1)])
+
+    assert (tally.delivered, dict(tally.on_the_way)) == (1, {})

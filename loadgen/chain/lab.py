@@ -11,6 +11,7 @@ to nobody until `loadgen lab down`.
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -136,8 +137,15 @@ def take_down(directory: Path) -> None:
 
 
 def remove_abandoned() -> list[str]:
-    """Take down labs that a crash left behind; return their names."""
+    """Take down labs that a crash left behind, half-made ones included; return their names."""
     removed = []
+    if LABS.is_dir():
+        with _locked():
+            # under the lock a lab has its state from the moment its directory exists
+            half_made = [d for d in LABS.iterdir() if d.is_dir() and not (d / "lab.json").is_file()]
+        for directory in half_made:
+            take_down(directory)
+            removed.append(directory.name)
     for lab in list_labs():
         if lab.abandoned:
             take_down(lab.directory)
@@ -156,11 +164,21 @@ def list_labs() -> list[Lab]:
     if os.geteuid() != 0:
         raise ChainError(f"{LABS}: labs belong to root; run this command as root, for example with sudo")
     with _locked():
-        return [_read_lab(d) for d in sorted(LABS.iterdir()) if (d / "lab.json").is_file()]
+        labs = []
+        for directory in sorted(LABS.iterdir()):
+            with suppress(
+                FileNotFoundError, NotADirectoryError
+            ):  # the lock file, half-made, or being taken down at this moment
+                labs.append(_read_lab(directory))
+        return labs
 
 
 def _claim(processes: int, name: str | None) -> tuple[Path, Chain]:
     """Make the directory of a new lab with its configuration, and mark it as ours."""
+    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
+        raise ChainError(
+            f'lab name: got "{name}", want lower-case letters, digits and dashes, such as "four-processes"'
+        )
     LABS.mkdir(parents=True, exist_ok=True)
     with _locked():
         taken: set[int] = set()

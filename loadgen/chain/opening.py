@@ -15,7 +15,7 @@ from typing import Any
 
 from loadgen.chain import lab, postfix
 from loadgen.chain.choice import ChainChoice, LabSettings
-from loadgen.chain.ports import find_free_ports, wait_for_banner
+from loadgen.chain.ports import find_passing_port, wait_for_banner
 from loadgen.chain.reference import ReferenceSettings
 from loadgen.chain.spec import Address, Chain
 from loadgen.child import Child, python_module
@@ -95,7 +95,7 @@ async def _open_reference(
             python_module("loadgen.chain.reference"),
             {
                 "directory": directory,
-                "sink": f"127.0.0.1:{find_free_ports(1, set())[0]}",
+                "sink": f"127.0.0.1:{find_passing_port()}",
                 "clock_origin": clock_origin,
                 **settings.model_dump(mode="json"),
             },

@@ -6,7 +6,7 @@ import time
 from loadgen.chain.spec import Address
 from loadgen.errors import ChainError, UnreachableError
 
-__all__ = ["find_free_ports", "wait_for_banner"]
+__all__ = ["find_free_ports", "find_passing_port", "wait_for_banner"]
 
 # below the range from which the kernel takes ports for outgoing connections (32768 and up on Linux)
 _FIRST, _LAST = 20_000, 32_000
@@ -33,6 +33,14 @@ def find_free_ports(count: int, taken: set[int]) -> list[int]:
         if len(found) == count:
             return found
     raise ChainError(f"127.0.0.1: fewer than {count} free ports between {_FIRST} and {_LAST}; end what holds them")
+
+
+def find_passing_port() -> int:
+    """Return a port on 127.0.0.1 from the kernel's own range, away from those that labs keep for themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def wait_for_banner(address: Address, station: str, timeout_s: float) -> str:

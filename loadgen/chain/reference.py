@@ -29,7 +29,7 @@ from loadgen.chain.laws import Law, describe_law, known_delivered_per_s, through
 from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts, parse_address
 from loadgen.chain.station import Station
 from loadgen.chain.wire import STREAM_LIMIT, Client, Envelope, Refused, serve_session
-from loadgen.channel import Outlet, read_settings
+from loadgen.channel import Outlet, raise_file_limit, read_settings
 
 __all__ = ["ReferenceSettings", "main"]
 
@@ -386,9 +386,7 @@ async def _run(line: dict[str, Any], outlet: Outlet) -> None:
 def main() -> None:
     """Run the reference chain: settings from standard input, where it is to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # every feed takes four descriptors, every session one
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_file_limit()
     uvloop.run(_run(read_settings(), Outlet()))
 
 

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Coroutine
 from typing import Any
 
-from loadgen.channel import Outlet, parse_line, read_settings
+from loadgen.channel import Outlet, parse_line, raise_file_limit, read_settings
 from loadgen.plan import make_plan
 from loadgen.profile import parse_profile
 from loadgen.traffic.load import Load, Report
@@ -101,7 +101,9 @@ class Generator:
         rest = b""
         while data := await reader.read(65536):
             *lines, rest = (rest + data).split(b"\n")
-            self._load.note_gone(line.decode("ascii") for line in lines)
+            for line in lines:
+                message_id, _, recipients = line.decode("ascii").partition(" ")
+                self._load.note_arrival(message_id, int(recipients))
 
     async def _follow_commands(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
@@ -170,6 +172,9 @@ class Generator:
     def _set_phase(self, step: int, phase: str) -> None:
         self._shape.step = self._plan.steps[step]
         self._shape.phase = phase
+        if phase == "drain" and self._shape.asked == 0:
+            # stopped before Locust was asked for users: it will not be asked for none, and has nothing to say
+            self._note_users(0)
 
     def _quit(self) -> None:
         self._shape.finished = True
@@ -196,6 +201,7 @@ def main() -> None:
     """Run the generator process: settings and commands from standard input, rows to standard output."""
     # Ctrl-C reaches the whole foreground group; the conductor decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_file_limit()
     settings = read_settings()
     setup_logging("WARNING")
     Generator(settings, Outlet()).run()

@@ -23,7 +23,7 @@ __all__ = ["Load", "Report", "settle"]
 
 _FLUSH_EVERY_S = 0.1
 _GIVE_UP_AFTER = 20
-"""Sessions that fail to open in a row, over all slots, before the front counts as unreachable."""
+"""Sessions that do not open, or messages not accepted, in a row over all slots, before the load stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,13 @@ class Load:
         self._origin = clock_origin
         self._numbers = itertools.count()
         self._session_numbers = itertools.count()
-        self._in_chain: dict[str, asyncio.Future[None] | None] = {}
+        self._in_chain: dict[str, int] = {}
+        """Message id to the recipients whose copy has not arrived yet."""
+        self._waiters: dict[str, asyncio.Future[None]] = {}
         self._slots: set[Holder] = set()
         self._failed_opens = 0
+        self._refused_in_a_row = 0
+        self._opened = 0
         self._limit_reached = False
         self._active = False
         self._due: asyncio.Queue[float] = asyncio.Queue()
@@ -95,6 +99,8 @@ class Load:
         self._active = True
         self._limit_reached = False
         self._failed_opens = 0
+        self._refused_in_a_row = 0
+        self._opened = 0
         self._in_chain.clear()  # what an earlier step left is followed by its id, not waited for
 
     def end(self) -> None:
@@ -191,7 +197,7 @@ class Load:
     def make_message(self) -> OutgoingMessage:
         """Return the next message of the profile, counted as in the chain until it is known not to be."""
         message = self._factory.make_message(next(self._numbers))
-        self._in_chain[message.id] = None
+        self._in_chain[message.id] = len(message.recipients)
         self._sent += 1
         return message
 
@@ -206,6 +212,12 @@ class Load:
         t = transaction
         if t.outcome in ("refused", "not_sent"):
             self.note_gone((message.id,))
+        self._refused_in_a_row = 0 if t.outcome == "accepted" else self._refused_in_a_row + 1
+        if self._refused_in_a_row >= _GIVE_UP_AFTER and not self._limit_reached:
+            self._stop_for(
+                "front-refuses",
+                f"{self._refused_in_a_row} messages in a row not accepted; last: {t.code or ''} {t.reply}",
+            )
         self._messages.append(
             (
                 message.id, step.step, session, message.size_bytes, len(message.recipients), due - self._origin,
@@ -215,19 +227,27 @@ class Load:
         error = "" if t.outcome == "accepted" else f"{t.outcome}: {t.code or ''} {t.reply}"
         self._reports.append(Report(f"N={step.concurrency}", t.ended_at - t.started_at, message.size_bytes, error))
 
+    def note_arrival(self, message_id: str, recipients: int) -> None:
+        """Note that a copy for *recipients* recipients has arrived; the last one lets the session go on."""
+        left = self._in_chain.get(message_id, 0) - recipients
+        if left > 0:
+            self._in_chain[message_id] = left
+        else:
+            self.note_gone((message_id,))
+
     def note_gone(self, message_ids: Iterable[str]) -> None:
         """Note that these messages have left the chain (or never entered it), and let their sessions go on."""
         for message_id in message_ids:
-            waiter = self._in_chain.pop(message_id, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+            self._in_chain.pop(message_id, None)
+            if (waiter := self._waiters.pop(message_id, None)) is not None:
+                settle(waiter)
 
     async def wait_delivered(self, message: OutgoingMessage, slot: Holder) -> None:
         """Return when *message* has left the chain, its time is up, or the slot is to finish."""
         if message.id not in self._in_chain:
             return
         gone = asyncio.get_running_loop().create_future()
-        self._in_chain[message.id] = gone
+        self._waiters[message.id] = gone
         slot.waiting_for = gone
         timer = asyncio.get_running_loop().call_later(self.profile.pacing.delivery_timeout_s, settle, gone)
         try:
@@ -235,6 +255,7 @@ class Load:
                 await gone
         finally:
             timer.cancel()
+            self._waiters.pop(message.id, None)
             slot.waiting_for = None
 
     def _within_limits(self) -> bool:
@@ -263,6 +284,10 @@ class Load:
     def new_session_number(self) -> int:
         """Return a number that no other session of this process has."""
         return next(self._session_numbers)
+
+    def note_first_open(self) -> None:
+        """Count a slot whose first session has opened."""
+        self._opened += 1
 
     def note_session(self, row: tuple[Any, ...], opened: bool) -> None:
         """Record a session that has ended, or failed to open."""
@@ -303,7 +328,7 @@ class Load:
             now = time.monotonic()
             worst = max(worst, now - before - _FLUSH_EVERY_S)
             self.flush()
-            self.outlet.write_event("load", sessions=self.open_sessions, in_chain=len(self._in_chain))
+            self.outlet.write_event("load", sessions=self.open_sessions, opened=self._opened)
             if now - said_at >= 1.0:
                 self.outlet.write_rows("sample", [(now - self._origin, "own.generator_lag_s", worst)])
                 worst, said_at = 0.0, now

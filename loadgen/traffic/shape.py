@@ -18,9 +18,12 @@ class PlanShape(LoadTestShape):  # type: ignore[misc]
         self.step: Step | None = None
         self.phase = "end"
         self.finished = False
+        self.asked = 0
+        """Users that Locust was last told to have."""
 
     def tick(self) -> tuple[int, float] | None:
         """Return users wanted and users to start per second; None ends Locust's run."""
         if self.finished:
             return None
-        return concurrency_in(self.step, self.phase), _SPAWN_PER_S
+        self.asked = concurrency_in(self.step, self.phase)
+        return self.asked, _SPAWN_PER_S

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from loadgen.channel import Outlet, read_settings
+from loadgen.channel import Outlet, raise_file_limit, read_settings
 from loadgen.traffic.message import ID_HEADER
 
 __all__ = ["Sink", "main"]
@@ -45,7 +45,7 @@ class Sink:
             self.foreign += 1
             return
         self._rows.append((message_id, time.monotonic() - self._origin, recipients, size_bytes))
-        line = f"{message_id}\n".encode()
+        line = f"{message_id} {recipients}\n".encode()
         for listener in self._listeners:
             listener.write(line)
 
@@ -56,7 +56,7 @@ class Sink:
             self._rows = []
 
     async def serve_listener(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Tell one generator of every arrival, a line with the id each, until it goes."""
+        """Tell one generator of every arrival, a line with id and recipients each, until it goes."""
         self._listeners.add(writer)
         # cancelled when the sink ends, or gone with its generator: nothing to do in either case
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
@@ -193,6 +193,7 @@ async def _serve(settings: dict[str, Any], outlet: Outlet) -> None:
 def main() -> None:
     """Run the sink process: settings from standard input, rows to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_file_limit()
     with contextlib.suppress(BrokenPipeError):  # the conductor was killed; nobody wants the arrivals
         uvloop.run(_serve(read_settings(), Outlet()))
 

@@ -29,6 +29,7 @@ class Slot:
         self.is_open = False
         self.waiting_for: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._has_opened = False
 
     def abort(self) -> None:
         """End at once; `run` records the fate of the message in progress."""
@@ -78,6 +79,9 @@ class Slot:
                     continue
                 backoff_s = _FIRST_BACKOFF_S
                 self.is_open = True
+                if not self._has_opened:
+                    self._has_opened = True
+                    load.note_first_open()
                 if not await self._use(session, number, begun):
                     break
         finally:
@@ -99,6 +103,7 @@ class Slot:
     async def _use(self, session: SmtpSession, number: int, begun: float) -> bool:
         """Send over one session until it ends; return whether another one is wanted."""
         load, carried, error, more = self._load, 0, "", True
+        backoff_s = _FIRST_BACKOFF_S
         most = load.profile.session.messages_per_session
         try:
             while session.usable:
@@ -110,6 +115,12 @@ class Slot:
                     break
                 transaction, message = await self._send(session, number, due)
                 carried += 1
+                if transaction.outcome == "accepted":
+                    backoff_s = _FIRST_BACKOFF_S
+                elif transaction.usable:
+                    # a server that says no should not be asked again at once
+                    await self._pause(backoff_s)
+                    backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
                 if not transaction.usable:
                     error = f"{transaction.outcome}: {transaction.code or ''} {transaction.reply}".strip()
                     await self._pause(_FIRST_BACKOFF_S)

@@ -101,6 +101,21 @@ def test_lab_whose_daemon_died_is_left_behind() -> None:
             lab.take_down(built.directory)
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "a b", "", "UPPER", "-x"])
+def test_name_that_is_no_plain_word_is_refused(name: str) -> None:
+    with pytest.raises(ChainError, match="lab name: got .* want lower-case letters, digits and dashes"):
+        lab.bring_up(processes=2, name=name)
+
+
+def test_half_made_lab_is_removed_like_any_other_leftover() -> None:
+    (lab.LABS / "half-made-by-test").mkdir(parents=True)
+
+    said = loadgen("lab", "down", "half-made-by-test")
+
+    assert "half-made-by-test is down" in said.stdout
+    assert not (lab.LABS / "half-made-by-test").exists()
+
+
 def test_only_labs_can_be_taken_down(tmp_path: Path) -> None:
     with pytest.raises(ChainError, match="not a lab"):
         lab.take_down(tmp_path)

@@ -156,6 +156,31 @@ def test_mail_in_the_queue_is_noticed_before_anything_is_sent(tmp_path: Path) ->
     assert "--allow-backlog" in said.stderr
 
 
+def test_mail_of_others_in_the_queue_is_left_alone_and_told_apart(tmp_path: Path) -> None:
+    built = lab.bring_up(processes=2, keep=True, name=f"shared{os.getpid()}")
+    assert built.chain.postfix is not None
+    held = built.chain.postfix.queue_directory / "hold"  # type: ignore[operator]
+    try:
+        subprocess.run(
+            ["smtp-source", "-m", "2", "-f", "a@sender.loadgen.test", "-t", "b@loadgen.test", str(built.chain.front)],
+            check=True,
+        )
+        # nobody listens at the sink: amavisd passes them on, and they are deferred
+        deferred = held.parent / "deferred"
+        assert wait_until(lambda: sum(1 for f in deferred.rglob("*") if f.is_file()) == 2, 30)
+        profile = write_profile(tmp_path / "p.toml", [(2, "3s"), (4, "3s")])
+        said = loadgen(
+            "run", profile, "--chain", built.directory / "chain.toml", "--output", tmp_path / "runs", "--allow-backlog"
+        )
+    finally:
+        lab.take_down(built.directory)
+
+    summary = read_summary(run_directory(tmp_path / "runs"))
+    assert len(summary["steps"]) == 2, said.stderr
+    assert summary["accounting"]["delivered"] == summary["accounting"]["messages"] > 20
+    assert not any("drain did not empty" in reason for step in summary["steps"] for reason in step["reasons"])
+
+
 def test_json_result_is_the_summary(tmp_path: Path) -> None:
     profile = write_profile(tmp_path / "p.toml", [(2, "3s")])
 
