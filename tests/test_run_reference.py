@@ -73,6 +73,7 @@ def test_no_session_outlives_its_step(tmp_path: Path) -> None:
             "SELECT count(*) FROM session s JOIN phase p ON p.step = s.step AND p.phase = 'end' WHERE s.ended_at > p.at"
         )
         assert late == 0
+        assert reader.query("SELECT step, count(*) FROM session GROUP BY step") == [(0, 6), (1, 2)]
         assert reader.query("SELECT count(*) FROM session WHERE error != ''") == [(0,)]
 
 
