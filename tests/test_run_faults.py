@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -82,12 +81,11 @@ def test_message_is_delivered_with_the_last_of_its_copies(tmp_path: Path) -> Non
 
 def test_interrupt_is_obeyed_while_the_probe_is_on_its_way(tmp_path: Path) -> None:
     profile = write_profile(tmp_path / "p.toml", [(1, "4s")])
-    begun = time.monotonic()
 
     said = run_against(tmp_path, accept, profile, relay=False, stop_after_s=1.0)
 
+    # once the probe's own time is up it would be 6
     assert said.returncode == 130, said.stderr
-    assert time.monotonic() - begun < 50  # the probe alone is given 60 s
 
 
 def test_words_of_a_server_do_not_reach_the_terminal_raw(tmp_path: Path) -> None:
@@ -133,13 +131,14 @@ def test_run_ends_when_one_of_its_processes_is_killed(tmp_path: Path, victim: st
 
 def test_interrupt_during_the_ramp_ends_the_run_at_once(tmp_path: Path) -> None:
     process, directory = start_reference_run(tmp_path, until=" ramp ")
-    begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert time.monotonic() - begun < 9  # draining alone is given 10 s
     assert read_summary(directory)["status"] == "incomplete"
+    with RunReader(directory) as reader:
+        # it did not sit out the time that a drain is given
+        assert list(reader.rows("remark", "WHERE kind = 'not-drained'")) == []
 
 
 @pytest.mark.parametrize("arguments", [["profiles"], ["run", "quick", "--chain", "reference", "--dry-run"]])
