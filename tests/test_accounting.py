@@ -130,3 +130,15 @@ def test_locust_totals_are_optional(tmp_path: Path) -> None:
     set_meta(directory, "locust", None)
 
     assert read(directory)["accounting"]["locust_agrees"] is None
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [Evidence(unrecorded=1), Evidence(locust={"requests": 3, "failures": 0})],
+    ids=["an-arrival-nobody-recorded-as-sent", "locust-counted-more"],
+)
+def test_a_record_that_misses_messages_does_not_add_up(evidence: Evidence) -> None:
+    sent = [Sent(id=f"a.{number}", outcome="accepted", arrived=True) for number in range(2)]
+
+    assert not account(sent, evidence)["adds_up"]
+    assert account(sent, Evidence(locust={"requests": 2, "failures": 0}))["adds_up"]

@@ -19,7 +19,6 @@ __all__ = [
     "find_postfix",
     "postfix_version",
     "read_settings",
-    "reload_postfix",
     "start_postfix",
     "stop_postfix",
     "write_configuration",
@@ -164,17 +163,6 @@ def start_postfix(config_directory: Path) -> None:
 def stop_postfix(config_directory: Path) -> None:
     """Stop the instance at once; nothing happens when it does not run."""
     _run(["postfix", "-c", str(config_directory), "abort"])
-
-
-def reload_postfix(config_directory: Path) -> None:
-    """Make the instance read its configuration again.
-
-    Raises:
-        ChainError: it is not running, or refused.
-    """
-    result = _run(["postfix", "-c", str(config_directory), "reload"])
-    if result.returncode:
-        raise ChainError(f"{config_directory}: postfix reload: exit {result.returncode}: {result.stderr.strip()}")
 
 
 def read_settings(config_directory: Path) -> dict[str, str]:

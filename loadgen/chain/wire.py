@@ -100,11 +100,6 @@ class Client:
         self._host, self._port, self._greeting = host, port, greeting
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """A session is open."""
-        return self._streams is not None
-
     async def open(self) -> None:
         """Connect and greet, unless a session is open already.
 
