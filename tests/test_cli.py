@@ -23,14 +23,14 @@ def test_profiles_lists_each_with_its_about() -> None:
     said = loadgen("profiles")
 
     assert said.returncode == 0
-    assert any(line.startswith("quick") and "1 to 24 sessions" in line for line in said.stdout.splitlines())
+    assert any(line.startswith("quick") and "1 to 16 sessions" in line for line in said.stdout.splitlines())
 
 
 def test_dry_run_prints_the_timeline_and_makes_nothing(tmp_path: Path) -> None:
     said = loadgen("run", "quick", "--chain", "reference", "--dry-run", cwd=tmp_path)
 
     assert said.returncode == 0
-    assert "step 4: 12 sessions, warm-up 2 s, hold 8 s" in said.stdout
+    assert "step 4: 16 sessions, warm-up 2 s, hold 8 s" in said.stdout
     assert list(tmp_path.iterdir()) == []
 
 
