@@ -4,18 +4,18 @@ Given the summary only, so a figure cannot show a number that `summary.json`
 does not have. Steps that are not valid are hollow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bokeh.models import ColumnDataSource
-from bokeh.models.annotations import BoxAnnotation, Label, Span, TeeHead, Whisker
+from bokeh.models.annotations import BoxAnnotation, Label, Span
 from bokeh.models.ranges import FactorRange
 from bokeh.plotting import figure
 
-from reports.figures import COLOURS, HEIGHT, Chart, Figure, Key, add_hover, make_plot, make_source, style
-from reports.summary import StepRow, Summary, name_step
+from reports.figures import COLOURS, HEIGHT, Chart, Figure, Key, add_hover, add_whiskers, make_plot, make_source, style
+from reports.summary import Delays, StepRow, Summary, name_step
 
-__all__ = ["draw_step_charts"]
+__all__ = ["draw_delays", "draw_step_charts"]
 
 
 def draw_step_charts(summary: Summary) -> list[Chart]:
@@ -144,36 +144,53 @@ def _draw_stations(rows: Sequence[StepRow]) -> Chart:
     names = [
         f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name for i, name in enumerate(names)
     ]
+    delays = {name: (row["feed_delays"], row["delivery_delays"]) for name, row in zip(names, chosen, strict=True)}
+    return draw_delays(delays, "step", "Postfix's delays of the messages started in each hold.")
+
+
+def draw_delays(delays: Mapping[str, tuple[Delays | None, Delays | None]], word: str, about: str) -> Chart:
+    """Return bars of the mean time at the stations.
+
+    Args:
+        delays: Name of a bar to its delays before the filter is done, and after reinjection; None: not known.
+        word: What a bar stands for.
+        about: First sentence of the caption.
+    """
     plot: Figure = figure(
-        x_range=FactorRange(factors=names), height=HEIGHT, sizing_mode="stretch_width", tools="", toolbar_location=None
+        x_range=FactorRange(factors=list(delays)),
+        height=HEIGHT,
+        sizing_mode="stretch_width",
+        tools="",
+        toolbar_location=None,
     )
     style(plot)
     plot.yaxis.axis_label = "mean seconds per message"
-    parts = (
+    parts = [
         ("a", "a: before the active queue", "grey"),
         ("b", "b: waiting for a feed process", "orange"),
         ("c", "c: waiting for the filter to answer", "purple"),
         ("d", "d: in the filter, reinjection included", "blue"),
-        ("second", "after reinjection (a to d)", "green"),
-    )
-    data: dict[str, Any] = {"name": names}
-    for key in ("a", "b", "c", "d"):
-        data[key] = [row["feed_delays"][f"{key}_s"] if row["feed_delays"] else 0.0 for row in chosen]  # type: ignore[literal-required]
-    data["second"] = [
-        d["a_s"] + d["b_s"] + d["c_s"] + d["d_s"] if (d := row["delivery_delays"]) else 0.0 for row in chosen
     ]
+    data: dict[str, Any] = {"name": list(delays)}
+    for key, _, _ in parts:
+        data[key] = [feed[f"{key}_s"] if feed else 0.0 for feed, _ in delays.values()]  # type: ignore[literal-required]
+    if any(after for _, after in delays.values()):
+        parts.append(("second", "after reinjection (a to d)", "green"))
+        data["second"] = [
+            d["a_s"] + d["b_s"] + d["c_s"] + d["d_s"] if (d := after) else 0.0 for _, after in delays.values()
+        ]
     bars = plot.vbar_stack(
         [key for key, _, _ in parts], x="name", width=0.55, source=ColumnDataSource(data),
         color=[COLOURS[colour] for _, _, colour in parts], line_width=0,
     )  # fmt: skip
-    add_hover(plot, bars, [("step", "@name"), *((key, f"@{key}{{0.000}} s") for key in data if key != "name")])
+    add_hover(plot, bars, [(word, "@name"), *((key, f"@{key}{{0.000}} s") for key in data if key != "name")])
     plot.y_range.start = 0
     plot.xgrid.grid_line_color = None
     return Chart(
         "stations",
         "Where does a message spend its time?",
-        "Postfix's delays of the messages started in each hold. Growing b: the feed's processes are the limit. Growing c: "
-        "the filter has too few. Growing d: the work itself got slower, mostly for want of CPU.",
+        f"{about} Growing b: the feed's processes are the limit. Growing c: the filter has too few. Growing d: the work "
+        "itself got slower, mostly for want of CPU.",
         tuple(Key(label, colour, "area") for _, label, colour in parts),
         plot,
     )
@@ -193,18 +210,7 @@ def _add_points(
         high=[i[1] for i in intervals],
         step=[r["step"] + 1 for r in rows],
     )
-    head: dict[str, Any] = {"size": 8, "line_color": COLOURS[colour], "line_width": 1.5}
-    whisker = Whisker(
-        base="x",
-        lower="low",
-        upper="high",
-        source=source,
-        line_color=COLOURS[colour],
-        line_width=1.5,
-        upper_head=TeeHead(**head),
-        lower_head=TeeHead(**head),
-    )
-    plot.add_layout(whisker)
+    add_whiskers(plot, source, colour)
     dots = plot.scatter(
         "x", "y", source=source, size=10, color=COLOURS[colour], fill_alpha=0 if hollow else 1, line_width=2
     )

@@ -8,12 +8,24 @@ a script evaluated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bokeh.models import BoxZoomTool, ColumnDataSource, HoverTool, ResetTool, SaveTool
+from bokeh.models.annotations import TeeHead, Whisker
 from bokeh.plotting import figure
 
-__all__ = ["COLOURS", "HEIGHT", "Chart", "Figure", "Key", "add_hover", "make_plot", "make_source", "style"]
+__all__ = [
+    "COLOURS",
+    "HEIGHT",
+    "Chart",
+    "Figure",
+    "Key",
+    "add_hover",
+    "add_whiskers",
+    "make_plot",
+    "make_source",
+    "style",
+]
 
 COLOURS = {
     "blue": "#0b7bc1",
@@ -90,6 +102,23 @@ def style(plot: Figure) -> None:
 def add_hover(plot: Figure, renderers: Sequence[Any], tooltips: list[tuple[str, str]]) -> None:
     """Show *tooltips* when the pointer is on one of *renderers*."""
     plot.add_tools(HoverTool(renderers=list(renderers), tooltips=tooltips, visible=False))
+
+
+def add_whiskers(
+    plot: Figure,
+    source: ColumnDataSource,
+    colour: str,
+    dimension: Literal["width", "height"] = "height",
+    base: Any = "x",
+) -> None:
+    """Draw the columns "low" to "high" of *source* at *base* (a column or its dodge); "width" lays them across."""
+    head: dict[str, Any] = {"size": 8, "line_color": COLOURS[colour], "line_width": 1.5}
+    plot.add_layout(
+        Whisker(
+            base=base, lower="low", upper="high", source=source, dimension=dimension, line_color=COLOURS[colour],
+            line_width=1.5, upper_head=TeeHead(**head), lower_head=TeeHead(**head),
+        )
+    )  # fmt: skip
 
 
 def make_source(**columns: Sequence[Any]) -> ColumnDataSource:

@@ -7,7 +7,9 @@ markup by themselves; this takes away what remains.
 
 import unicodedata
 
-__all__ = ["clean"]
+from rich.markup import escape
+
+__all__ = ["clean", "clean_for_terminal"]
 
 _LONGEST = 20_000
 
@@ -16,3 +18,8 @@ def clean(text: str, longest: int = _LONGEST) -> str:
     """Return *text* without control and format characters (line ends and tabs stay), cut at *longest*."""
     kept = "".join(c for c in text[: longest + 1] if c in "\n\t" or unicodedata.category(c)[0] != "C")
     return kept if len(kept) <= longest else f"{kept[:longest]} ..."
+
+
+def clean_for_terminal(text: str) -> str:
+    """Return *text* cleaned, on one line, and with nothing that rich would read as markup."""
+    return escape(clean(text).replace("\n", " "))

@@ -2,7 +2,7 @@
 
 Owns the page: the template, how numbers are written, and the policy that
 forbids the browser to load or run anything but the two scripts in the file
-(by their digests). What the figures show is decided in `charts` and `timecharts`.
+(by their digests). What the figures show is decided in the modules that draw them.
 """
 
 import base64
@@ -16,17 +16,24 @@ import jinja2
 from markupsafe import Markup
 
 from loadgen.units import format_duration, format_size
+from reports import wording
 from reports.charts import draw_step_charts
 from reports.figures import COLOURS, Chart
 from reports.foreign import clean
+from reports.levelcharts import draw_level_charts
+from reports.limits import find_effects, find_limits
 from reports.series import Series
 from reports.summary import Summary, name_step
 from reports.timecharts import draw_time_charts
+from reports.variantcharts import draw_variant_charts
+from reports.wording import STATION_WORDS
 
 __all__ = ["render_html"]
 
 _NONE = "\u2013"
 _LONG_SETTING = 120
+_MANY_STEPS = 16
+"""With more steps than these, the tables of a sweep's steps are folded away."""
 
 FATE_WORDS = {
     "delivered": "arrived at the end of the chain for all recipients",
@@ -38,22 +45,18 @@ FATE_WORDS = {
     "unknown": "no answer after the final dot, or the record ends first",
     "not_sent": "the session broke before the final dot",
 }
-STATION_WORDS = {
-    "front": "the front",
-    "feed": "the feed",
-    "filter": "the filter",
-    "reinjection": "reinjection",
-    "sink": "the sink of this tool",
-    "cpu": "the CPU",
-    "disk": "the disk",
-    "generator": "the generator of this tool",
-}
 
 
 def render_html(summary: Summary, series: Series, now_s: float) -> str:
     """Return the page; *now_s* (Unix seconds) dates it."""
-    step_charts = draw_step_charts(summary)
+    # a sweep varies the processes, so figures over the load would mix what cannot be compared
+    step_charts = (
+        draw_step_charts(summary)
+        if summary["sweep"] is None
+        else [*draw_level_charts(summary), *draw_variant_charts(summary)]
+    )
     time_charts = draw_time_charts(summary, series)
+    timings = _timings(summary)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"),
         undefined=jinja2.StrictUndefined,
@@ -63,7 +66,14 @@ def render_html(summary: Summary, series: Series, now_s: float) -> str:
         finalize=_finalize,
     )
     environment.filters.update(
-        num=_number, ms=_milliseconds, percent=_percent, duration=_duration, size=_size, moment=_moment
+        num=_number,
+        ms=_milliseconds,
+        percent=_percent,
+        duration=_duration,
+        size=_size,
+        moment=_moment,
+        gain=_gain,
+        figures=_figures,
     )
     # an empty plot needs no drawing library
     library = _bokeh_script() if step_charts or time_charts else ""
@@ -80,9 +90,14 @@ def render_html(summary: Summary, series: Series, now_s: float) -> str:
         colours=COLOURS,
         fates=FATE_WORDS,
         stations=STATION_WORDS,
-        sections=_timing_sections(summary),
+        words=wording,
+        timings=timings,
+        sections=_timing_sections(timings),
+        limits=find_limits(summary),
+        effects=find_effects(summary),
         name_step=name_step,
         long_setting=_LONG_SETTING,
+        many_steps=_MANY_STEPS,
     )
 
 
@@ -105,11 +120,22 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _timing_sections(summary: Summary) -> list[str]:
-    """Return the sections of TIMING that matter at any step, the longest first."""
+def _timings(summary: Summary) -> list[tuple[str, dict[str, float]]]:
+    """Return the TIMING sections of each step; of each level in a sweep, which has too many steps to be read."""
+    if summary["sweep"] is None:
+        return [(name_step(row), row["timing_s"]) for row in summary["steps"]]
+    several = len({level["variant"] for level in summary["levels"]}) > 1
+    return [
+        (f"P = {level['processes']}" + (f", {wording.name_curve(level['variant'])}" if several else ""), level["timing_s"])
+        for level in summary["levels"]
+    ]  # fmt: skip
+
+
+def _timing_sections(timings: Sequence[tuple[str, dict[str, float]]]) -> list[str]:
+    """Return the sections of TIMING that matter anywhere, the longest first."""
     longest: dict[str, float] = {}
-    for row in summary["steps"]:
-        for name, seconds in row["timing_s"].items():
+    for _, timing in timings:
+        for name, seconds in timing.items():
             longest[name] = max(longest.get(name, 0.0), seconds)
     total = longest.get("total") or max(longest.values(), default=0.0)
     return [name for name, s in sorted(longest.items(), key=lambda item: -item[1]) if s >= 0.01 * total][:16]
@@ -133,6 +159,15 @@ def _milliseconds(value: float | None) -> str:
 
 def _percent(value: float | None, digits: int = 0) -> str:
     return _NONE if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _gain(value: float | None, digits: int = 1) -> str:
+    return _NONE if value is None else f"{100 * value:+.{digits}f} %".replace("-", "\u2212")
+
+
+def _figures(value: float | None) -> str:
+    """Return *value* to three significant figures, for parameters of any size."""
+    return _NONE if value is None else f"{value:.3g}"
 
 
 def _duration(value: float | None) -> str:

@@ -1,15 +1,15 @@
-"""The result in a terminal: the verdict first, then the steps, the accounting and the findings.
+"""The result in a terminal: the verdict first, then the steps (of a sweep the levels and what to set), the findings.
 
 Text that comes from servers or logs is stripped of control characters and
 never read as markup.
 """
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from reports.foreign import clean
+from reports.foreign import clean_for_terminal
 from reports.summary import Interval, StepRow, Summary, name_step
+from reports.sweeptext import print_settings, print_sweep
 
 __all__ = ["print_summary"]
 
@@ -20,21 +20,27 @@ _NARROW = 100
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Print what a person wants to know after a run."""
-    verdict, accounting = summary["verdict"], summary["accounting"]
+    accounting = summary["accounting"]
+    told = summary["verdict"] if summary["sweep"] is None else summary["recommendation"]
     if summary["run"]["is_reference"]:
         console.print("[yellow]This is not a mail server:[/] the reference chain, a stand-in with a known capacity.")
-    console.print(f"[bold]{_safe(verdict['headline'])}[/]", highlight=False)
-    for sentence in verdict["sentences"]:
-        console.print(f"  {_safe(sentence)}", highlight=False)
+    console.print(f"[bold]{clean_for_terminal(told['headline'])}[/]", highlight=False)
+    for sentence in told["sentences"]:
+        console.print(f"  {clean_for_terminal(sentence)}", highlight=False)
     if summary["status"] != "complete":
-        reason = f": {_safe(summary['run']['end_reason'])}" if summary["run"]["end_reason"] else ""
+        reason = f": {clean_for_terminal(summary['run']['end_reason'])}" if summary["run"]["end_reason"] else ""
         console.print(f"[bold yellow]{summary['status']}[/]{reason}", highlight=False)
-    if summary["steps"]:
+    if summary["sweep"] is not None:
+        print_sweep(summary, console)
+        print_settings(summary, console)
+        console.print()
+    elif summary["steps"]:
         console.print(_make_table(summary, wide=console.width >= _NARROW))
     for row in summary["steps"]:
         if not row["valid"]:
             console.print(
-                f"[yellow]{_safe(name_step(row))} not valid:[/] {_safe('; '.join(row['reasons']))}", highlight=False
+                f"[yellow]{clean_for_terminal(name_step(row))} not valid:[/] {clean_for_terminal('; '.join(row['reasons']))}",
+                highlight=False,
             )
     others = [
         f"{accounting[fate]} {fate.replace('_', ' ')}"
@@ -49,10 +55,10 @@ def print_summary(summary: Summary, console: Console) -> None:
     for finding in summary["findings"]:
         colour = _COLOURS[finding["severity"]]
         console.print(
-            f"[{colour}]{finding['severity']}[/] [bold]{_safe(finding['id'])}[/] {_safe(finding['evidence'])}",
+            f"[{colour}]{finding['severity']}[/] [bold]{clean_for_terminal(finding['id'])}[/] {clean_for_terminal(finding['evidence'])}",
             highlight=False,
         )
-        console.print(f"  {_safe(finding['advice'])}", highlight=False)
+        console.print(f"  {clean_for_terminal(finding['advice'])}", highlight=False)
 
 
 def _make_table(summary: Summary, *, wide: bool) -> Table:
@@ -89,10 +95,6 @@ def _mark(row: StepRow, summary: Summary) -> str:
     if row["overloaded"]:
         return "overloaded"
     return "plateau" if row["step"] in summary["verdict"]["plateau_steps"] else ""
-
-
-def _safe(text: str) -> str:
-    return escape(clean(text).replace("\n", " "))
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -4,7 +4,6 @@ import io
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,48 +18,10 @@ from reports.foreign import clean
 from reports.series import thin
 from reports.text import print_summary
 from tests.make_run import Made, change, make_run, set_meta
+from tests.page import Page
 
 NOW_S = 1_780_000_500.0
 HOSTILE = "<script>alert(1)</script> ]]> \x1b[31mred\x1b[0m \u202egnp.exe {{ 7*7 }} </style>"
-
-
-class Page(HTMLParser):
-    """What a browser would be told to do."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.scripts: list[str] = []
-        self.data: dict[str, str] = {}
-        self.links: list[tuple[str, str, str]] = []
-        self.handlers: list[str] = []
-        self.policy = ""
-        self.words: list[str] = []
-        self._in = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        self._in = tag
-        if tag == "script":
-            if values.get("type") == "application/json":
-                self._in = f"data:{values['id']}"
-            else:
-                self.scripts.append("")
-        if values.get("http-equiv") == "Content-Security-Policy":
-            self.policy = values["content"]
-        self.handlers += [name for name in values if name.startswith("on")]
-        self.links += [(tag, name, values[name]) for name in ("src", "href", "action", "data") if name in values]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._in == "script":
-            self.scripts[-1] += data
-        elif self._in.startswith("data:"):
-            self.data[self._in[5:]] = self.data.get(self._in[5:], "") + data
-        elif self._in != "style" and data.strip():
-            self.words.append(data.strip())
 
 
 def page_of(directory: Path) -> Page:

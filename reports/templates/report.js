@@ -40,6 +40,23 @@
     document.documentElement.dataset.drawn = String(plots.length);
   }
 
+  // without a script there is nothing to press, so the buttons are shown only here
+  for (const button of document.querySelectorAll("button.copy")) {
+    const source = document.getElementById(button.dataset.copies);
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+        button.textContent = "Copied";
+      } catch {
+        // not every browser lets a file write to the clipboard: select it, and leave the keys to the reader
+        getSelection().selectAllChildren(source);
+        button.textContent = "Selected";
+      }
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+  }
+
   if (Object.keys(figures).length > 0) draw();
   dark.addEventListener("change", () => {
     if (!window.matchMedia("print").matches) recolour();
