@@ -57,6 +57,10 @@ def run(
         int | None, typer.Option(help="Process count of a lab or reference chain (maxproc = $max_servers).")
     ] = None,
     output: Annotated[Path, typer.Option(help="Where run directories are made.")] = Path("runs"),
+    continues: Annotated[
+        Path | None,
+        typer.Option("--continue", metavar="RUN", help="Go on with an earlier run: what it has measured counts."),
+    ] = None,
     as_json: JsonOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the timeline and the chain; touch nothing.")
@@ -80,7 +84,7 @@ def run(
     from reports.analyse import write_reports
 
     with Progress(PatientConsole(stderr=True)) as progress:
-        request = RunRequest(name, text, loaded, choice, output, allow_backlog)
+        request = RunRequest(name, text, loaded, choice, output, allow_backlog, continues=continues)
         directory, exit_code = asyncio.run(conduct(request, progress))
     summary = write_reports(directory, time.time())
     _print_result(summary, directory, as_json=as_json)
@@ -102,6 +106,27 @@ def report(
     summary = write_reports(directory, time.time())
     _print_result(summary, directory, as_json=as_json)
     raise typer.Exit(ExitCode.OK if summary["status"] == "complete" else ExitCode.INVALID_RESULT)
+
+
+@app.command(epilog="Examples:  loadgen fit measured.csv  |  loadgen fit - --json < measured.csv")
+def fit(
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="CSV", help="Columns concurrency and throughput, optionally error; - reads standard input."
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the laws of scalability to a table of your own."""
+    from loadgen.progress import PatientConsole
+    from reports.fit import describe_fit, fit_table, print_fit
+
+    models = fit_table(table)
+    if as_json:
+        _print(json.dumps(describe_fit(models), indent=2))
+    else:
+        print_fit(models, PatientConsole())
 
 
 @app.command(epilog="Examples:  loadgen profiles  |  loadgen profiles --json")
@@ -252,6 +277,19 @@ def _print_timeline(name: str, profile: "Profile", why: str) -> None:
             f"step {step.step + 1}: {step.concurrency} sessions{rate}, warm-up {format_duration(step.warm_up_s)}, "
             f"hold {format_duration(step.hold_s)}, drain up to {format_duration(step.drain_limit_s)}"
         )
+    if (wanted := profile.processes) is not None:
+        levels = (
+            f"levels {', '.join(map(str, wanted.levels))}" if wanted.levels else f"search up to {wanted.max} processes"
+        )
+        _print(
+            f"sweep: {levels}, {wanted.repeats} repeats, each held {format_duration(wanted.hold_s)} to "
+            f"{format_duration(wanted.hold_limit_s)}"
+        )
+        if profile.variants is not None:
+            own = ", ".join(profile.variants.own) or "none of your own"
+            known = "the known mends" if profile.variants.known else "no known mends"
+            _print(f"variants: {known}, {own}; {profile.variants.blocks} blocks")
+        return
     total = sum(step.warm_up_s + step.hold_s for step in plan.steps)
     _print(f"about {format_duration(total)} of load in all")
 

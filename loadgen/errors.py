@@ -15,6 +15,7 @@ __all__ = [
     "ProfileError",
     "RunFileError",
     "SafetyError",
+    "TableError",
     "UnreachableError",
     "UsageError",
 ]
@@ -57,6 +58,10 @@ class CollectorError(LoadgenError):
 
 class RunFileError(LoadgenError):
     """A run directory is missing, foreign, or of a format not known here."""
+
+
+class TableError(LoadgenError):
+    """A table of the user's cannot be read or fitted."""
 
 
 class SafetyError(LoadgenError):

@@ -32,8 +32,13 @@ class Step:
     """Offered load when the pacing is "rate", else None."""
     warm_up_s: float
     hold_s: float
+    """The shortest, when there is a precision to be reached."""
     drain_limit_s: float
     """Longest wait for the queues to empty."""
+    hold_limit_s: float
+    """The longest hold; equal to `hold_s` when there is no precision to be reached."""
+    precision: float | None = None
+    """Relative half-width of the interval of the throughput at which the hold may end; None: it just lasts."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ def make_plan(profile: Profile) -> Plan:
                 warm_up_s=profile.timing.warm_up_s,
                 hold_s=entry.hold_s,
                 drain_limit_s=profile.timing.drain_s,
+                hold_limit_s=entry.hold_limit_s or entry.hold_s,
+                precision=profile.timing.precision if entry.hold_limit_s is not None else None,
             )
             for number, entry in enumerate(profile.step)
         )
@@ -72,7 +79,15 @@ SETTLE_LIMIT_S = 12.0
 
 
 def next_phase(
-    step: Step, phase: str, elapsed_s: float, *, settled: bool, sessions_open: bool, drained: bool, stop: bool = False
+    step: Step,
+    phase: str,
+    elapsed_s: float,
+    *,
+    settled: bool,
+    sessions_open: bool,
+    drained: bool,
+    precise: bool = False,
+    stop: bool = False,
 ) -> str:
     """Return the phase that *step* should be in, given that it has been in *phase* for *elapsed_s*.
 
@@ -83,6 +98,7 @@ def next_phase(
         settled: The filter has all of its processes, and no idle session of the feed holds one.
         sessions_open: Every session of the step has been opened (or has failed to).
         drained: Nothing of this run is left in the chain.
+        precise: The throughput of the hold is known as exactly as the step asks for.
         stop: The load must end now (a limit was reached, or the user interrupted).
     """
     if stop and phase in ("settle", "ramp", "warm-up", "hold"):
@@ -93,7 +109,7 @@ def next_phase(
         return "warm-up"
     if phase == "warm-up" and elapsed_s >= step.warm_up_s:
         return "hold"
-    if phase == "hold" and elapsed_s >= step.hold_s:
+    if phase == "hold" and elapsed_s >= (step.hold_s if precise else step.hold_limit_s):
         return "drain"
     if phase == "drain" and (drained or elapsed_s >= step.drain_limit_s):
         return "end"

@@ -22,11 +22,14 @@ __all__ = [
     "SIZE_MIXES",
     "Limits",
     "Message",
+    "OwnVariant",
     "Pacing",
+    "Processes",
     "Profile",
     "Session",
     "StepEntry",
     "Timing",
+    "Variants",
     "check_toml",
     "list_profiles",
     "load_profile",
@@ -149,6 +152,9 @@ class Timing(_Table):
     """How long the parts of a step last."""
 
     warm_up_s: Duration = Field(default=10.0, alias="warm_up")
+    """The least; what looks like more of it in the hold is cut (MSER-5) where a step has a `hold_limit`."""
+    precision: Annotated[float, Field(ge=0.002, le=0.5, strict=False)] = 0.05
+    """Half of the 95 % interval of the throughput, as a share of it: a step with a `hold_limit` ends once this is reached."""
     drain_s: Duration = Field(default=120.0, alias="drain")
 
 
@@ -157,7 +163,77 @@ class StepEntry(_Table):
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)]
     hold_s: Duration = Field(alias="hold")
+    """With `hold_limit`: the shortest."""
+    hold_limit_s: Duration | None = Field(default=None, alias="hold_limit")
+    """Hold on until the throughput is known as exactly as `timing.precision` says, at most this long; None: `hold`."""
     rate_per_s: Annotated[float, Field(gt=0, le=100_000, strict=False)] | None = Field(default=None, alias="rate")
+
+    @model_validator(mode="after")
+    def _limit_is_no_shorter(self) -> "StepEntry":
+        if self.hold_limit_s is not None and self.hold_limit_s < self.hold_s:
+            raise ValueError(f"hold_limit: got {self.hold_limit_s:g} s, want at least hold, {self.hold_s:g} s")
+        return self
+
+
+class Processes(_Table):
+    """Which process counts a sweep tries, and how it measures each."""
+
+    levels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=200)], ...] | None,
+        BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
+    ] = None
+    """Every one of these, `repeats` times, in random order."""
+    search: Literal["auto"] | None = None
+    """Choose the levels from what was measured before."""
+    max: Annotated[int, Field(ge=2, le=200)] = 16
+    """Most processes the search tries; memory may bound it earlier."""
+    repeats: Annotated[int, Field(ge=1, le=50)] = 3
+    """Measurements of a level; the search repeats only those that decide."""
+    within: Annotated[float, Field(ge=0.005, le=0.5, strict=False)] = 0.05
+    """Recommend the fewest processes whose throughput is within this share of the best."""
+    hold_s: Duration = Field(default=8.0, alias="hold")
+    hold_limit_s: Duration = Field(default=30.0, alias="hold_limit")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Processes":
+        if (self.levels is None) == (self.search is None):
+            raise ValueError('got both or none of levels and search, want one: levels = [1, 2, 4], or search = "auto"')
+        if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):
+            raise ValueError(f"levels: got {list(self.levels)}, want one or more different process counts")
+        if self.hold_limit_s < self.hold_s:
+            raise ValueError(f"hold_limit: got {self.hold_limit_s:g} s, want at least hold, {self.hold_s:g} s")
+        return self
+
+
+class OwnVariant(_Table):
+    """A change that the user wants to try."""
+
+    about: str = ""
+    feed: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(pattern=r"^[^\n\r{}]*$")]] = {}
+    """Options of the feed's service: name to value, as `-o name=value`."""
+    amavis: dict[Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]*$")], int | str] = {}
+    """Settings of amavisd: name without the sigil to value."""
+    spare: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Filter processes beyond the feed's."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "OwnVariant":
+        if not self.feed and not self.amavis and not self.spare:
+            raise ValueError("changes nothing; give feed, amavis or spare")
+        for name in ("max_servers", "inet_socket_port", "inet_socket_bind", "pid_file", "lock_file", "forward_method"):
+            if name in self.amavis:
+                raise ValueError(f"amavis.{name}: the sweep and the chain need this one; try something else")
+        return self
+
+
+class Variants(_Table):
+    """Which changes a sweep tries beside the stock settings."""
+
+    known: bool = True
+    """Try the mends this tool knows."""
+    blocks: Annotated[int, Field(ge=2, le=50)] = 3
+    """Rounds in which every variant and stock are measured once each, in random order."""
+    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")], OwnVariant] = {}
 
 
 class Profile(_Table):
@@ -170,12 +246,26 @@ class Profile(_Table):
     session: Session = Session()
     limits: Limits = Limits()
     timing: Timing = Timing()
-    step: Annotated[tuple[StepEntry, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+    step: Annotated[tuple[StepEntry, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = ()
+    processes: Processes | None = None
+    variants: Variants | None = None
+
+    @model_validator(mode="after")
+    def _steps_or_levels(self) -> "Profile":
+        if not self.step and self.processes is None:
+            raise ValueError("step: got none, want at least one [[step]] table, or [processes] for a sweep")
+        if self.step and self.processes is not None:
+            raise ValueError("step: got [[step]] and [processes], want one of them; a sweep makes its own steps")
+        if self.variants is not None and self.processes is None:
+            raise ValueError("variants: only a sweep tries them; add [processes], or remove [variants]")
+        if self.processes is not None and self.pacing.kind != "delivered":
+            raise ValueError(
+                f'pacing.kind: got "{self.pacing.kind}", but a sweep keeps the queue full by itself; remove it'
+            )
+        return self
 
     @model_validator(mode="after")
     def _steps_fit_the_pacing(self) -> "Profile":
-        if not self.step:
-            raise ValueError("step: got none, want at least one [[step]] table")
         for number, entry in enumerate(self.step, start=1):
             if self.pacing.kind == "rate" and entry.rate_per_s is None:
                 raise ValueError(f'step[{number}].rate: missing; pacing.kind = "rate" needs it, such as rate = 20')

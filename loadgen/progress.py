@@ -26,14 +26,15 @@ _RATE_OVER_S = 3.0
 class Reading:
     """The state of a run at one moment."""
 
-    step: int
-    steps: int
+    place: str
+    """The step in words, such as "step 2/6"."""
     phase: str
     concurrency: int
     sessions: int
     accepted: int
     delivered: int
-    left_s: float
+    left_s: float | None
+    """None: not known."""
     gauges: dict[str, float] = field(default_factory=dict)
 
 
@@ -60,7 +61,7 @@ class Progress:
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._history: list[tuple[float, int, int]] = []
         self._said_at = 0.0
-        self._said: tuple[int, str] | None = None
+        self._said: tuple[str, str] | None = None
 
     def __enter__(self) -> "Progress":
         if self._live is not None:
@@ -84,7 +85,7 @@ class Progress:
         if self._live is not None:
             self._live.update(Text(self._describe(reading)))
             return
-        place = (reading.step, reading.phase)
+        place = (reading.place, reading.phase)
         if place != self._said or now - self._said_at >= _PLAIN_EVERY_S:
             self._said, self._said_at = place, now
             self._console.print(Text(self._describe(reading)), soft_wrap=True)
@@ -102,7 +103,8 @@ class Progress:
         queue_text = f"queue {queue:.0f}" if "queue.active" in gauges else "queue -"
         busy = gauges.get("amavis.busy")
         busy_text = f"busy {busy:.0f}/{gauges.get('amavis.children', 0):.0f}" if busy is not None else "busy -"
+        left_text = f", about {format_duration(reading.left_s)} left" if reading.left_s is not None else ""
         return (
-            f"step {reading.step + 1}/{reading.steps} {reading.phase:<7} sessions {reading.sessions}/{reading.concurrency}, "
-            f"{rates}, {queue_text}, {busy_text}, about {format_duration(reading.left_s)} left"
+            f"{reading.place} {reading.phase:<7} sessions {reading.sessions}/{reading.concurrency}, "
+            f"{rates}, {queue_text}, {busy_text}{left_text}"
         )

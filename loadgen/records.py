@@ -21,10 +21,10 @@ from loadgen.errors import RunFileError
 
 __all__ = ["BEFORE_FIRST_STEP", "FORMAT", "TABLES", "RunReader", "RunWriter", "make_run_directory"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run directory; readers name the versions they accept."""
 
-READABLE = (1,)
+READABLE = (1, 2)
 """Versions this release reads."""
 
 BEFORE_FIRST_STEP = -1
@@ -37,6 +37,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     # (phase: "settle", "ramp", "warm-up", "hold", "drain", "end")
     "step": ("step", "processes", "variant", "concurrency", "rate_per_s", "warm_up_s", "hold_s"),
     "phase": ("at", "step", "phase"),
+    # sweeps only: what was in force during a step. visit: number of the change of settings, shared by the steps
+    # taken under it; purpose: "level", "confirm", "variant"; load: "saturated", "low"; changed_s: how long the
+    # change took. `step.processes` is the level asked for, `filter_servers` may be more than it under a variant
+    "setting": ("step", "visit", "purpose", "load", "feed_processes", "filter_servers", "changed_s"),
     # one row per SMTP connection; error is "" for a session that ended as intended
     "session": ("session", "step", "opened_at", "connect_s", "ehlo_s", "tls_s", "auth_s", "ended_at", "messages", "error"),
     # one row per message offered to the front. intended_at: when the pacing wanted it; started_at: first
@@ -73,7 +77,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Table to columns, in the order in which rows travel from the other processes."""
 
-_PRIMARY = {"step": "step", "message": "id", "session": "session"}
+_PRIMARY = {"step": "step", "setting": "step", "message": "id", "session": "session"}
 
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS arrival_id ON arrival(id)",
@@ -108,20 +112,16 @@ def make_run_directory(parent: Path, profile_name: str, now_s: float) -> Path:
 class RunWriter:
     """Appends rows to `run.sqlite`; one per run, used from one thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, new: bool = True) -> None:
+        """Make the record of a run, or, not *new*, go on with the one that is there."""
         self.directory = directory
         try:
             self._db = sqlite3.connect(directory / "run.sqlite", isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             # NORMAL: a killed process loses no commit, a power failure the last ones
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-            for table, columns in TABLES.items():
-                primary = _PRIMARY.get(table)
-                spec = ", ".join(f"{c} PRIMARY KEY" if c == primary else c for c in columns)
-                self._db.execute(f"CREATE TABLE {table} ({spec})")
-            for statement in _INDEXES:
-                self._db.execute(statement)
+            if new:
+                self._create_tables()
         except sqlite3.Error as error:
             raise RunFileError(f"{directory}/run.sqlite: {error}; choose a writable place with --output") from error
         self._statements = {
@@ -131,6 +131,15 @@ class RunWriter:
         self._open_since_s: float | None = None
         self.write_meta("format", FORMAT)
         self.write_meta("status", "running")
+
+    def _create_tables(self) -> None:
+        self._db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+        for table, columns in TABLES.items():
+            primary = _PRIMARY.get(table)
+            spec = ", ".join(f"{c} PRIMARY KEY" if c == primary else c for c in columns)
+            self._db.execute(f"CREATE TABLE {table} ({spec})")
+        for statement in _INDEXES:
+            self._db.execute(statement)
 
     def write_meta(self, key: str, value: object) -> None:
         """Store one JSON value under *key* and commit at once."""
@@ -194,6 +203,7 @@ class RunReader:
             self.meta: dict[str, Any] = {
                 key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM meta")
             }
+            self._tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         except (sqlite3.Error, ValueError) as error:
             raise RunFileError(f"{path}: {error}; this is no run that loadgen wrote") from error
         found = self.meta.get("format")
@@ -208,6 +218,8 @@ class RunReader:
 
         *where* is an SQL tail such as "WHERE step = ? ORDER BY at".
         """
+        if table not in self._tables:  # it came with a later format
+            return
         columns = ", ".join(TABLES[table])
         sql = f"SELECT {columns} FROM {table} {where}"  # noqa: S608 (our own names)
         yield from self.query(sql, parameters)

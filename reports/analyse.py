@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loadgen.errors import RunFileError
 from loadgen.records import RunReader
 from reports.accounting import Evidence, Sent, account
 from reports.attribution import Limits
 from reports.findings import Case, find_findings
+from reports.recommendation import no_recommendation
 from reports.saturation import judge
 from reports.stations import LogJoin, join_log
-from reports.steps import describe_steps
+from reports.steps import describe_steps, take_percentiles
 from reports.summary import (
     FORMAT,
     Accounting,
@@ -31,12 +34,13 @@ from reports.summary import (
     Summary,
     Verdict,
 )
+from reports.sweep import judge_sweep
 from reports.tables import Run, load_run, message_key
 
 _CLOSING_S = 0.5
 """What is remarked on while a step ends may be dated just after it."""
 
-__all__ = ["Summary", "analyse", "summarise", "write_reports"]
+__all__ = ["Summary", "analyse", "measure", "summarise", "write_reports"]
 
 
 def write_reports(directory: Path, now_s: float) -> Summary:
@@ -59,6 +63,13 @@ def write_reports(directory: Path, now_s: float) -> Summary:
     return summary
 
 
+def measure(directory: Path, first: int) -> list[StepRow]:
+    """Return the steps from *first* on of a run that is still going on: its search decides by what its report will say."""
+    with RunReader(directory) as reader:
+        run = load_run(reader)
+        return describe_steps(run, join_log(run), first)
+
+
 def analyse(reader: RunReader) -> Summary:
     """Return the summary of the run that *reader* has open."""
     return summarise(load_run(reader))
@@ -78,7 +89,8 @@ def summarise(run: Run) -> Summary:
     join = join_log(run)
     rows = describe_steps(run, join)
     accounting = account(_sent(run), _read_evidence(run, join))
-    verdict = judge(rows, facts["pacing"], limits)
+    judged = judge_sweep(run, rows, facts["cpus"]) if run.is_sweep else None
+    verdict = judged.verdict if judged else judge(rows, facts["pacing"], limits)
     cost = _overall_cost(rows, verdict)
     remarks: dict[str, list[str]] = {}
     for _, _, kind, text in run.remarks:
@@ -97,8 +109,8 @@ def summarise(run: Run) -> Summary:
         status=status,
         end_reason=facts["end_reason"],
         planned_steps=len((meta.get("profile") or {}).get("step") or rows),
+        levels=judged.levels if judged else (),
     )
-    processes = next((row["level"] for row in rows), None) or chain.get("processes")
     summary = Summary(
         format=FORMAT,
         status=_judge_status(status, rows, accounting),
@@ -106,22 +118,9 @@ def summarise(run: Run) -> Summary:
         profile=str(meta.get("profile_name", "")),
         run=facts,
         verdict=verdict,
-        recommendation=Recommendation(
-            processes=processes if verdict["saturated"] else None,
-            interval=None,
-            delivered_per_s=verdict["delivered_per_s"],
-            delivered_per_s_interval=verdict["delivered_per_s_interval"],
-            memory_bytes=None,
-            settings=[],
-        ),
-        levels=[
-            Level(
-                processes=processes,
-                delivered_per_s=verdict["delivered_per_s"],
-                interval=verdict["delivered_per_s_interval"],
-                saturated=verdict["saturated"],
-            )
-        ],
+        recommendation=judged.recommendation if judged else _recommend_nothing(verdict, chain),
+        levels=judged.levels if judged else [_describe_only_level(rows, verdict, chain)],
+        sweep=judged.sweep if judged else None,
         steps=rows,
         accounting=accounting,
         findings=find_findings(case),
@@ -129,6 +128,40 @@ def summarise(run: Run) -> Summary:
         settings={str(k): str(v) for k, v in (meta.get("settings") or {}).items()},
     )
     return _finite(summary)  # type: ignore[no-any-return]
+
+
+def _recommend_nothing(verdict: Verdict, chain: dict[str, Any]) -> Recommendation:
+    """Return what a run at one process count can say: what that count carries, where it is saturated."""
+    nothing = no_recommendation("")
+    nothing["processes"] = chain.get("processes") if verdict["saturated"] else None
+    nothing["delivered_per_s"] = verdict["delivered_per_s"]
+    nothing["delivered_per_s_interval"] = verdict["delivered_per_s_interval"]
+    nothing["present"] = {name: chain.get(name) for name in ("feed_processes", "filter_servers")}
+    return nothing
+
+
+def _describe_only_level(rows: list[StepRow], verdict: Verdict, chain: dict[str, Any]) -> Level:
+    on_plateau = [row for row in rows if row["step"] in verdict["plateau_steps"]]
+    return Level(
+        processes=next((row["level"] for row in rows), None) or chain.get("processes"),
+        filter_servers=chain.get("filter_servers"),
+        variant="stock",
+        delivered_per_s=verdict["delivered_per_s"],
+        interval=verdict["delivered_per_s_interval"],
+        saturated=verdict["saturated"],
+        repeats=[],
+        dropped=sum(not row["valid"] for row in rows),
+        response_s=on_plateau[-1]["response_s"] if on_plateau else take_percentiles(np.empty(0)),
+        memory_bytes=next((row["memory_bytes"] for row in reversed(on_plateau or rows) if row["memory_bytes"]), None),
+        cpu_busy=on_plateau[-1]["host"]["cpu_busy"] if on_plateau else None,
+        cpu_s_per_message=on_plateau[-1]["cost"]["chain_cpu_s_per_message"] if on_plateau else None,
+        demand_s=None,
+        feed_delays=on_plateau[-1]["feed_delays"] if on_plateau else None,
+        timing_s=on_plateau[-1]["timing_s"] if on_plateau else {},
+        station=verdict["station"],
+        candidates=verdict["candidates"],
+        why=[],
+    )
 
 
 def _judge_status(status: str, rows: list[StepRow], accounting: Accounting) -> str:

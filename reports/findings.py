@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reports.attribution import Limits
-from reports.summary import Accounting, Cost, Finding, StepRow, Verdict, name_step
+from reports.summary import Accounting, Cost, Finding, Level, StepRow, Verdict, name_step
 
 __all__ = ["Case", "find_findings"]
 
@@ -38,6 +38,8 @@ class Case:
     """As the conductor left it: running, complete, incomplete."""
     end_reason: str = ""
     planned_steps: int = 0
+    levels: Sequence[Level] = ()
+    """Of a sweep."""
 
 
 def find_findings(case: Case) -> list[Finding]:
@@ -187,13 +189,15 @@ def _check_chain(case: Case) -> Iterator[Finding]:
             "Set lmtp_connection_cache_on_demand = no on the feed, or give the filter a few more processes than the feed "
             "has.",
         )  # fmt: skip
-    servers = case.limits.filter_servers
-    missing = [row for row in case.rows if row["children"] is not None and servers and row["children"] < 0.98 * servers]
+    missing = [
+        row for row in case.rows
+        if row["children"] is not None and row["filter_servers"] and row["children"] < 0.98 * row["filter_servers"]
+    ]  # fmt: skip
     if missing:
         worst = min(missing, key=lambda row: row["children"] or 0.0)
         yield _finding(
             "children-missing", "warning",
-            f"At {name_step(worst)} the filter had {worst['children']:.1f} of its {servers} processes on average.",
+            f"At {name_step(worst)} the filter had {worst['children']:.1f} of its {worst['filter_servers']} processes on average.",
             "A process retires after $max_requests messages. Its parent replaces it at once, or, when the signal comes "
             "between two of its looks, only after 10 s (Net::Server's PreForkSimple). With few processes that is a hole: "
             "raise $max_requests or $max_servers, and hold a step for longer than several such holes.",

@@ -14,7 +14,7 @@ import numpy as np
 
 from loadgen.records import BEFORE_FIRST_STEP
 from reports.stations import LogJoin, StationTimes, read_station_times
-from reports.steady import measure_rate, measure_slope, time_mean
+from reports.steady import is_precise, measure_rate, measure_slope, time_mean
 from reports.summary import Little, Percentiles, QueueDepth, StepRow
 from reports.tables import Floats, Hold, Run, message_key
 from reports.usage import mean_gauge, read_cost, read_host
@@ -26,18 +26,19 @@ QUEUES = ("queue.maildrop", "queue.incoming", "queue.active", "queue.deferred")
 """The gauges that together are the queue depth; "hold" is mail an administrator put aside."""
 
 _LATE_S = 0.01
+_MEMORY_EARLIER_S = 2.0
 _LEAST_BEYOND = 10
 _OVERLOAD_RATIO = 0.01
 _LEAST_GROWTH = 5.0
 """Messages: less growth than this over a hold is a wobble."""
 
 
-def describe_steps(run: Run, join: LogJoin) -> list[StepRow]:
-    """Return one row per step of the run, in its order."""
+def describe_steps(run: Run, join: LogJoin, first: int = 0) -> list[StepRow]:
+    """Return one row per step of the run from *first* on, in its order."""
     times = read_station_times(run, join)
     left = _left_in_chain(run)
     instants = _telemetry_instants(run)
-    return [_describe_step(run, row, times[row["step"]], left, instants) for row in run.steps]
+    return [_describe_step(run, row, times[row["step"]], left, instants) for row in run.steps if row["step"] >= first]
 
 
 def take_percentiles(values: Floats) -> Percentiles:
@@ -99,6 +100,9 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
     step, messages, chain = plan["step"], run.messages, run.meta.get("chain") or {}
     pacing = ((run.meta.get("profile") or {}).get("pacing") or {}).get("kind", "delivered")
     hold = run.hold(step)
+    setting, precision = run.settings.get(step), run.precision(step)
+    feed = setting.feed_processes if setting else chain.get("feed_processes") or chain.get("processes")
+    servers = setting.filter_servers if setting else chain.get("filter_servers") or chain.get("processes")
     start, end = (hold.began_at, hold.ended_at) if hold is not None else (0.0, 0.0)
     length = end - start
     rate = measure_rate(run.arrivals.instants, start, end)
@@ -115,12 +119,19 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
     in_hold = Counter(messages.outcome[answered & ~np.isnan(messages.started)].tolist())
 
     busy = mean_gauge(run, "amavis.busy", hold)
-    servers, feed_limit = chain.get("filter_servers"), _feed_limit(chain)
+    feed_limit = _feed_limit(chain, feed, swept=setting is not None)
     depth, overloaded = _queue_depth(run, hold, rate.per_s, left)
     row = StepRow(
         step=step,
         level=plan["processes"],
         variant=str(plan["variant"] or "stock"),
+        visit=setting.visit if setting else None,
+        purpose=setting.purpose if setting else "",
+        load=setting.load if setting else "",
+        feed_processes=feed,
+        filter_servers=servers,
+        trimmed_s=hold.trimmed_s if hold else 0.0,
+        precise=is_precise(rate, precision) if precision is not None else None,
         concurrency=plan["concurrency"],
         rate_per_s=plan["rate_per_s"],
         hold_began_at=start if hold else None,
@@ -130,7 +141,7 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
         accepted_per_s=float((answered & accepted).sum()) / length if length > 0 else None,
         delivered_per_s=rate.per_s if length > 0 else None,
         delivered_per_s_interval=list(rate.interval) if rate.interval else None,
-        known_delivered_per_s=_known(chain, plan["concurrency"]) if pacing == "delivered" else None,
+        known_delivered_per_s=_known(chain, plan, feed, servers) if pacing == "delivered" else None,
         deliveries=rate.events,
         batches=rate.batches,
         lag1=rate.lag1,
@@ -146,6 +157,7 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
         busy_processes=busy,
         held_processes=mean_gauge(run, "amavis.held", hold),
         free_processes=mean_gauge(run, "amavis.free", hold),
+        memory_bytes=_memory(run, hold),
         utilisation=busy / servers if busy is not None and servers else None,
         feed_utilisation=_feed_utilisation(run, hold, times, rate.per_s, feed_limit),
         feed_delays=times.feed,
@@ -172,7 +184,8 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
         valid=True,
         reasons=[],
     )
-    row["reasons"] = find_reasons(row, _surroundings(run, plan, hold, rate.steady, pacing, telemetry))
+    steady = rate.steady and (hold is None or hold.settled)
+    row["reasons"] = find_reasons(row, _surroundings(run, plan, hold, steady, pacing, telemetry))
     row["valid"] = not row["reasons"]
     return row
 
@@ -182,6 +195,7 @@ def _surroundings(
 ) -> Surroundings:
     step, chain = plan["step"], run.meta.get("chain") or {}
     span = run.span(step) or (0.0, 0.0)
+    setting = run.settings.get(step)
     inside = [(kind, text) for at, _, kind, text in run.remarks if span[0] <= at <= span[1]]
     failed = [
         error
@@ -204,7 +218,8 @@ def _surroundings(
         planned_hold_s=plan["hold_s"] or 0.0,
         steady=steady,
         remarks=Counter(kind for kind, _ in inside),
-        filter_servers=chain.get("filter_servers"),
+        filter_servers=setting.filter_servers if setting else chain.get("filter_servers"),
+        swept_load=setting.load if setting else "",
         cpus=(run.meta.get("host") or {}).get("cpus"),
         has_host_to_itself=chain.get("kind") == "lab",
         failed_sessions=len(failed),
@@ -262,9 +277,21 @@ def _queue_depth(run: Run, hold: Hold | None, throughput: float, left: Floats) -
     )
 
 
-def _feed_limit(chain: dict[str, Any]) -> int | None:
-    limits = [n for n in (chain.get("feed_processes"), chain.get("destination_concurrency_limit")) if n]
-    return min(limits) if limits else chain.get("processes")
+def _feed_limit(chain: dict[str, Any], feed: int | None, *, swept: bool) -> int | None:
+    """Return how many deliveries the feed can have at a time; a sweep sees to it that its processes decide."""
+    if swept:
+        return feed
+    limits = [n for n in (feed, chain.get("destination_concurrency_limit")) if n]
+    return min(limits, default=None)
+
+
+def _memory(run: Run, hold: Hold | None) -> float | None:
+    """Return the memory of the filter; a reading at the end of the warm-up will do where a short hold has none."""
+    if hold is None:
+        return None
+    at, value = run.sample("amavis.pss_bytes")
+    inside = (at >= hold.began_at - _MEMORY_EARLIER_S) & (at < hold.ended_at)
+    return float(value[inside].mean()) if inside.any() else None
 
 
 def _feed_utilisation(
@@ -305,6 +332,11 @@ def _drain_s(run: Run, step: int) -> float | None:
     return began["end"] - began["drain"] if "end" in began and "drain" in began else None
 
 
-def _known(chain: dict[str, Any], concurrency: int) -> float | None:
+def _known(chain: dict[str, Any], plan: dict[str, Any], feed: int | None, servers: int | None) -> float | None:
+    """Return what the law of a reference chain says: for as many messages in service as sessions and processes allow."""
+    if plan["variant"] not in (None, "stock"):  # an option may have an effect there
+        return None
     known = chain.get("known_delivered_per_s") or {}
-    return known.get(str(concurrency), known.get(concurrency))
+    served = min(n for n in (plan["concurrency"], feed, servers) if n)
+    value = known.get(str(served), known.get(served))
+    return float(value) if value is not None else None

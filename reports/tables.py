@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.records import RunReader
+from reports.steady import find_warm_up
 
-__all__ = ["Arrivals", "Floats", "Hold", "Messages", "Run", "load_run", "message_key"]
+__all__ = ["Arrivals", "Floats", "Hold", "Messages", "Run", "Setting", "load_run", "message_key"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,6 +65,22 @@ class Hold:
     ended_at: float
     whole: bool
     """It ran as long as planned."""
+    trimmed_s: float = 0.0
+    """Cut from its beginning as warm-up."""
+    settled: bool = True
+    """False: no steady state was reached, by MSER-5."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was in force during one step of a sweep."""
+
+    visit: int
+    purpose: str
+    load: str
+    feed_processes: int
+    filter_servers: int
+    changed_s: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +100,14 @@ class Run:
     """Step, opened_at, ended_at, error."""
     end_at: float
     """The last instant anything was recorded."""
+    settings: dict[int, Setting] = field(default_factory=dict)
+    """Step to its setting; empty for a run that is no sweep."""
     _samples: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it went over several process counts."""
+        return bool((self.meta.get("profile") or {}).get("processes"))
 
     def sample(self, name: str) -> tuple[Floats, Floats]:
         """Return instants and values of one gauge; empty arrays when there are none."""
@@ -111,14 +135,31 @@ class Run:
         return total if total is not None else (np.empty(0), np.empty(0))
 
     def hold(self, step: int) -> Hold | None:
-        """Return the hold of *step*, None when it never began; cut at the end of the record."""
+        """Return the hold of *step*, None when it never began.
+
+        Cut at the end of the record, and, where the step was held for a precision, at the beginning (MSER-5).
+        """
         began = self.phases.get(step, {})
         if "hold" not in began:
             return None
         planned = next((s["hold_s"] for s in self.steps if s["step"] == step), 0.0) or 0.0
         ended = min((at for phase, at in began.items() if phase in ("drain", "end")), default=self.end_at)
         whole = ("drain" in began or "end" in began) and ended - began["hold"] >= 0.95 * planned
-        return Hold(began["hold"], max(ended, began["hold"]), whole)
+        start, ended = began["hold"], max(ended, began["hold"])
+        if self.precision(step) is None:
+            return Hold(start, ended, whole)
+        steady_at = find_warm_up(self.arrivals.instants, start, ended)
+        trimmed_s = steady_at - start if steady_at is not None else 0.0
+        return Hold(start + trimmed_s, ended, whole, trimmed_s, steady_at is not None)
+
+    def precision(self, step: int) -> float | None:
+        """Return the relative half-width that *step* was held for, None when it was just held."""
+        profile = self.meta.get("profile") or {}
+        wanted = (profile.get("timing") or {}).get("precision")
+        if step in self.settings:
+            return wanted
+        entries = profile.get("step") or []
+        return wanted if step < len(entries) and entries[step].get("hold_limit_s") is not None else None
 
     def span(self, step: int) -> tuple[float, float] | None:
         """Return from when to when *step* was on: its first phase to its end."""
@@ -152,6 +193,7 @@ def load_run(reader: RunReader) -> Run:
             (r[1], r[2], r[7], str(r[9] or "")) for r in reader.rows("session") if None not in (r[1], r[2], r[7])
         ],
         end_at=_find_end(reader),
+        settings={row[0]: Setting(*row[1:]) for row in reader.rows("setting")},
     )
 
 

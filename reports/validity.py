@@ -43,6 +43,8 @@ class Surroundings:
     remarks: Mapping[str, int] = field(default_factory=dict)
     """Kind to how many fell between the ramp and the end of the step."""
     filter_servers: int | None = None
+    swept_load: str = ""
+    """Sweep only: "saturated" where the queue must never run dry."""
     cpus: int | None = None
     has_host_to_itself: bool = False
     """The chain is one that was made for this run: what else the host does is a disturbance, not its daily work."""
@@ -80,6 +82,9 @@ def find_reasons(row: StepRow, around: Surroundings) -> list[str]:
     # in a long hold such holes are part of what the chain does; in a short one a single hole is most of the result
     if missing and row["hold_s"] < _HOLES_AVERAGE_OUT_S:
         reasons.append(f"the filter had {children:.1f} of its {servers} processes on average")
+    depth = row["queue_depth"]["mean"]
+    if around.swept_load == "saturated" and depth is not None and depth < (row["feed_processes"] or 0):
+        reasons.append(f"the queue ran dry: {depth:.1f} messages on average for {row['feed_processes']} processes")
     for outcome, count in (("refused", row["refused"]), ("unknown", row["unknown"]), ("not sent", row["not_sent"])):
         if count:
             reasons.append(f"{count} of {row['started']} messages {outcome} in the hold")

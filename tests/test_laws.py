@@ -22,11 +22,31 @@ def test_throughput_follows_the_law(law: Law, busy: int, want: float) -> None:
     assert throughput_per_s(law, busy) == pytest.approx(want, rel=1e-3)
 
 
-def test_more_messages_than_servers_add_nothing() -> None:
-    known = known_delivered_per_s(Law(law="constant", service_s=0.1), processes=4)
+def test_known_throughput_is_the_law_at_every_number_of_messages_in_service() -> None:
+    known = known_delivered_per_s(Law(law="constant", service_s=0.1))
 
-    assert known[3] == pytest.approx(30.0)
-    assert known[4] == known[5] == known[64] == pytest.approx(40.0)
+    assert known[1] == pytest.approx(10.0)
+    assert known[256] == pytest.approx(2560.0)
+
+
+def test_messages_that_wait_share_the_cores_as_the_machine_repairman_does() -> None:
+    """One core: X = (1 - p0) / cpu with p0 = 1 / sum n!/(n-k)! (cpu/wait)^k (the classic M/M/1//N)."""
+    law = Law(law="waiting", cpu_s=0.1, wait_s=0.7, cores=1)
+    terms, term = [1.0], 1.0
+    for k in range(1, 6):
+        term *= (5 - k + 1) * 0.1 / 0.7
+        terms.append(term)
+
+    assert throughput_per_s(law, 5) == pytest.approx((1 - 1 / sum(terms)) / 0.1)
+    assert throughput_per_s(law, 1) == pytest.approx(1 / 0.8)
+
+
+def test_waiting_moves_the_optimum_far_beyond_the_cores() -> None:
+    law = Law(law="waiting", cpu_s=0.1, wait_s=0.7, cores=2)
+
+    assert throughput_per_s(law, 2) < 0.15 * 20
+    assert throughput_per_s(law, 24) > 0.95 * 20
+    assert throughput_per_s(law, 200) <= 20.0 + 1e-9
 
 
 @given(st.integers(1, 64), st.floats(0, 0.5), st.floats(0, 0.01))
@@ -45,6 +65,11 @@ def test_one_server_always_does_gamma(busy: int, alpha: float, beta: float) -> N
             Law(law="hard-cap", service_s=0.1, cap_per_s=25.0),
             "hard cap: X(n) = min(n / 0.1 s, 25 msg/s)",
             id="hard-cap",
+        ),
+        pytest.param(
+            Law(law="waiting"),
+            "0.1 s on one of 2 cores and 0.7 s of waiting for each message",
+            id="waiting",
         ),
         pytest.param(
             Law(),

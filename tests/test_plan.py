@@ -51,6 +51,33 @@ def test_phases_follow_each_other(
     assert got == want
 
 
+UNTIL_KNOWN = make_plan(
+    parse_profile('about = "x"\n[[step]]\nconcurrency = 4\nhold = "8s"\nhold_limit = "20s"\n', "p.toml")
+).steps[0]
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "precise", "want"),
+    [
+        pytest.param(7.9, True, "hold", id="not-before-the-shortest-hold"),
+        pytest.param(8.0, True, "drain", id="as-soon-as-it-is-known"),
+        pytest.param(8.0, False, "hold", id="goes-on-until-it-is-known"),
+        pytest.param(20.0, False, "drain", id="gives-up-at-the-limit"),
+    ],
+)
+def test_hold_lasts_until_the_throughput_is_known(elapsed_s: float, precise: bool, want: str) -> None:
+    got = next_phase(
+        UNTIL_KNOWN, "hold", elapsed_s, settled=True, sessions_open=True, drained=False, precise=precise
+    )  # fmt: skip
+
+    assert got == want
+
+
+def test_step_without_a_limit_asks_for_no_precision() -> None:
+    assert (FIRST.precision, FIRST.hold_limit_s) == (None, FIRST.hold_s)
+    assert UNTIL_KNOWN.precision == 0.05
+
+
 def test_settled_filter_is_loaded_at_once() -> None:
     assert next_phase(FIRST, "settle", 0.1, settled=True, sessions_open=False, drained=False) == "ramp"
 

@@ -93,6 +93,43 @@ def test_defaults_are_filled_in_and_text_becomes_seconds() -> None:
             id="injected-line",
         ),
         pytest.param("about = ", "p.toml: not valid TOML", id="not-toml"),
+        pytest.param(
+            'about = "x"\n[[step]]\nconcurrency = 1\nhold = "9s"\nhold_limit = "3s"',
+            "step[1]: hold_limit: got 3 s, want at least hold, 9 s",
+            id="limit-below-hold",
+        ),
+        pytest.param(
+            'about = "x"\n[processes]\nlevels = [1]' + STEP, "a sweep makes its own steps", id="steps-and-sweep"
+        ),
+        pytest.param('about = "x"\n[processes]\n', "want one: levels = [1, 2, 4]", id="neither-levels-nor-search"),
+        pytest.param('about = "x"\n[processes]\nlevels = [2, 2]', "different process counts", id="level-twice"),
+        pytest.param(
+            'about = "x"\n[processes]\nlevels = [0]', "processes.levels[1]: got 0, want at least 1", id="level-zero"
+        ),
+        pytest.param('about = "x"\n[processes]\nlevel = [1]', "did you mean processes.levels?", id="level-misspelt"),
+        pytest.param(
+            'about = "x"\n[variants]' + STEP, "variants: only a sweep tries them", id="variants-without-sweep"
+        ),
+        pytest.param(
+            'about = "x"\n[processes]\nlevels = [1]\n[pacing]\nkind = "accepted"',
+            "a sweep keeps the queue full by itself",
+            id="sweep-with-pacing",
+        ),
+        pytest.param(
+            'about = "x"\n[processes]\nlevels = [1]\n[variants.own.nothing]',
+            "changes nothing; give feed, amavis or spare",
+            id="variant-without-change",
+        ),
+        pytest.param(
+            'about = "x"\n[processes]\nlevels = [1]\n[variants.own.a]\namavis = { max_servers = 3 }',
+            "the sweep and the chain need this one",
+            id="variant-of-the-level-itself",
+        ),
+        pytest.param(
+            'about = "x"\n[processes]\nlevels = [1]\n[variants.own.a]\nfeed = { "x\\ny" = "1" }',
+            "variants.own.a.feed",
+            id="option-with-a-line-end",
+        ),
     ],
 )
 def test_bad_profile_says_where_what_and_what_to_do(text: str, want: str) -> None:
@@ -134,6 +171,26 @@ def test_workload_hash_changes_with_the_load_and_not_with_the_words() -> None:
 
     assert parse_profile('about = "other words"' + STEP, "p").workload_hash == base.workload_hash
     assert parse_profile('about = "x"\nseed = 2' + STEP, "p").workload_hash != base.workload_hash
+
+
+def test_variants_of_ones_own_keep_what_was_written() -> None:
+    profile = parse_profile(
+        """
+about = "x"
+[processes]
+search = "auto"
+[variants.own.more-requests]
+amavis = { max_requests = 100 }
+feed = { lmtp_connection_cache_on_demand = "no" }
+spare = 2
+""",
+        "p.toml",
+    )
+
+    assert profile.variants is not None
+    own = profile.variants.own["more-requests"]
+    assert (own.amavis, own.feed, own.spare) == ({"max_requests": 100}, {"lmtp_connection_cache_on_demand": "no"}, 2)
+    assert profile.variants.known
 
 
 def test_specmail_mix_has_the_published_mean() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from loadgen.records import RunReader
 from reports.analyse import analyse
-from reports.steady import measure_rate, measure_slope, time_mean
+from reports.steady import find_warm_up, is_precise, measure_rate, measure_slope, time_mean
 from reports.steps import check_little, is_overloaded, take_percentiles
 from reports.summary import StepRow
 from reports.tables import message_key
@@ -80,6 +80,52 @@ def test_halves_that_differ_significantly_are_not_steady() -> None:
 
 def test_halves_that_differ_by_less_than_ten_per_cent_are_steady() -> None:
     assert measure_rate(np.concatenate([evenly(20, 0, 30), evenly(18.4, 30, 60)]), 0, 60).steady
+
+
+def test_slow_beginning_is_cut_as_warm_up() -> None:
+    gaps = np.random.default_rng(1).gamma(11.0, 1 / 11.0, 710)
+    instants = np.cumsum(gaps * np.where(np.arange(710) < 30, 1 / 5, 1 / 20))
+
+    cut = find_warm_up(instants, 0.0, 40.0)
+
+    assert cut == pytest.approx(6.0, abs=1.5)
+    assert measure_rate(instants, cut or 0.0, 40.0).per_s == pytest.approx(20.0, rel=0.05)
+
+
+def test_rate_that_changes_late_was_never_steady() -> None:
+    instants = np.concatenate([evenly(20.0, 0, 30), evenly(10.0, 30, 45)])
+
+    assert find_warm_up(instants, 0.0, 45.0) is None
+
+
+def test_steady_arrivals_are_seldom_called_unsteady() -> None:
+    rng = np.random.default_rng(5)
+    never = sum(find_warm_up(np.cumsum(rng.gamma(11.0, 1 / 11.0, 300)), 0.0, 150.0) is None for _ in range(400))
+
+    assert never <= 8, "2 % of 400"
+
+
+def test_too_few_arrivals_decide_nothing() -> None:
+    assert find_warm_up(evenly(2.0, 0, 10), 0.0, 10.0) == 0.0
+
+
+def test_cut_is_where_the_squared_standard_error_is_least() -> None:
+    gaps = 1 + 3 * 0.9 ** np.arange(300.0) + 0.05 * np.sin(np.arange(300.0))
+    instants = np.cumsum(gaps)
+    batches = np.diff(np.concatenate([[0.0], instants]))[:300].reshape(60, 5).mean(axis=1)
+    scores = [((batches[d:] - batches[d:].mean()) ** 2).sum() / (60 - d) ** 2 for d in range(55)]
+
+    got = find_warm_up(instants, 0.0, instants[-1] + 0.1)
+
+    assert got == pytest.approx(instants[5 * int(np.argmin(scores)) - 1])
+
+
+def test_precise_means_steady_and_narrow() -> None:
+    rate = measure_rate(evenly(20.0, 0, 60), 0.0, 60.0)
+
+    assert is_precise(rate, 0.05)
+    assert not is_precise(rate, 0.0001)
+    assert not is_precise(measure_rate(np.concatenate([evenly(10, 0, 30), evenly(20, 30, 60)]), 0.0, 60.0), 0.5)
 
 
 def test_few_arrivals_have_a_rate_and_no_interval() -> None:

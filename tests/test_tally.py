@@ -55,3 +55,13 @@ def test_message_in_several_copies_is_on_its_way_until_the_last_has_arrived() ->
     tally.add_arrivals([("a.1", 0.0, 10, 1)])
 
     assert (tally.delivered, dict(tally.on_the_way)) == (1, {})
+
+
+def test_instants_of_delivery_are_kept_in_their_order() -> None:
+    tally = Tally()
+    tally.add_messages([message("a.1"), message("a.2")])
+    tally.add_arrivals([("a.2", 5.0, 1, 1), ("a.3", 4.0, 1, 1), ("a.1", 6.0, 1, 1)])
+    tally.add_messages([message("a.3")])
+
+    assert tally.completed_at == [4.0, 5.0, 6.0]
+    assert tally.completed_at[tally.find(4.5) :] == [5.0, 6.0]

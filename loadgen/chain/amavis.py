@@ -1,4 +1,4 @@
-"""amavisd: the private daemon's configuration, starting it.
+"""amavisd: the private daemon's configuration, starting it; any daemon's settings, changed and brought into force.
 
 One self-contained file given with -c, never Debian's conf.d. SpamAssassin runs
 with the stock rules, without network tests and without learning, so that no
@@ -7,16 +7,34 @@ message comes out at the other end.
 """
 
 import os
+import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from loadgen.chain.spec import Address
-from loadgen.errors import ChainError
+from loadgen.collect.daemons import AmavisDaemon
+from loadgen.errors import ChainError, CollectorError
 
-__all__ = ["amavisd_version", "find_amavisd", "spamassassin_version", "start_amavisd", "write_configuration"]
+__all__ = [
+    "amavisd_version",
+    "find_amavisd",
+    "reload_amavisd",
+    "render_overrides",
+    "render_perl",
+    "replace_text",
+    "spamassassin_version",
+    "start_amavisd",
+    "write_configuration",
+    "write_overrides",
+]
 
 _SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+# a misspelt name is an error under strict; and a configuration ends with something true
+_MARK = "\n# set by loadgen, which takes it away again\nuse strict;\n"
+_END_MARK = "1;\n# end of what loadgen set\n"
 _STOCK_RULES = Path("/usr/share/spamassassin")
 _SITE_RULES = Path("/etc/spamassassin")
 
@@ -123,12 +141,93 @@ def start_amavisd(configuration: Path) -> None:
         raise ChainError(f"{configuration}: amavisd start: exit {result.returncode}: {said}")
 
 
-def _run(configuration: Path, command: str) -> subprocess.CompletedProcess[str]:
+def render_overrides(text: str, settings: Mapping[str, int | str]) -> str:
+    """Return a configuration *text* that ends with *settings* (names without the sigil), in a marked block.
+
+    What comes last counts. An earlier block is replaced; without settings it is taken away, which leaves the very
+    text that was there before.
+
+    Raises:
+        ChainError: no such name is possible.
+    """
+    head, found, rest = text.partition(_MARK)
+    tail = rest.partition(_END_MARK)[2] if found else ""
+    if not settings:
+        return head + tail
+    lines = []
+    for name, value in settings.items():
+        if not re.fullmatch(r"[a-zA-Z]\w*", name):
+            raise ChainError(f'amavisd setting "{name}": want a name without its sigil, such as max_requests')
+        lines.append(f"${name} = {render_perl(value)};\n")
+    return f"{head}{_MARK}{''.join(lines)}{_END_MARK}{tail}"
+
+
+def render_perl(value: int | str) -> str:
+    """Return *value* as a Perl literal."""
+    if isinstance(value, int):
+        return str(int(value))
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def write_overrides(file: Path, settings: Mapping[str, int | str], configuration: Path | None) -> None:
+    """Let *file* end with *settings* and with nothing of an earlier call; in force after a reload.
+
+    A daemon that is told to reload what it cannot read ends, so anything but a number of processes is tried first.
+
+    Args:
+        file: A configuration file of the daemon's, the last one where it reads several.
+        settings: Names without the sigil to values.
+        configuration: What the daemon was started with (`-c`); None: it reads its own default files.
+
+    Raises:
+        ChainError: amavisd does not accept it; *file* is then as it was.
+    """
+    old = file.read_text()
+    if (new := render_overrides(old, settings)) == old:
+        return
+    replace_text(file, new)
+    if settings.keys() <= {"max_servers"}:
+        return
+    result = _run(configuration, "test-config")
+    if result.returncode:
+        replace_text(file, old)
+        said = (result.stderr or result.stdout).strip()[-500:]
+        raise ChainError(f"{file}: amavisd does not accept {', '.join(sorted(settings))}: {said}")
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Replace the whole *file* at once, keeping its owner and its permissions, which amavisd is particular about."""
+    state = file.stat()
+    new = file.with_name(f"{file.name}.loadgen-new")
+    new.write_text(text)
+    os.chown(new, state.st_uid, state.st_gid)
+    new.chmod(state.st_mode & 0o7777)
+    new.replace(file)
+
+
+def reload_amavisd(pid_file: Path) -> None:
+    """Let the daemon read its configuration again: the same process, the port open all the time, new children.
+
+    Raises:
+        ChainError: it does not run.
+    """
+    try:
+        os.kill(AmavisDaemon(pid_file, "/proc", _ignore).look(0.0).master.pid, signal.SIGHUP)
+    except (CollectorError, OSError) as error:
+        raise ChainError(f"amavisd cannot be told to reload: {error}") from error
+
+
+def _ignore(source: str, kind: str, text: str) -> None:
+    """Take a remark that tells nothing: the daemon is looked at only once."""
+
+
+def _run(configuration: Path | None, command: str) -> subprocess.CompletedProcess[str]:
     program = find_amavisd()
     if program is None:
         raise ChainError("amavisd is not installed; 'loadgen lab install' installs it on Debian")
+    named = () if configuration is None else ("-c", str(configuration))
     return subprocess.run(
-        [program, "-c", str(configuration), command], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        [program, *named, command], capture_output=True, text=True, stdin=subprocess.DEVNULL,
         start_new_session=True, timeout=60, check=False,
     )  # fmt: skip
 

@@ -205,6 +205,7 @@ def _claim(processes: int, name: str | None) -> tuple[Path, Chain]:
             feed_processes=processes,
             filter_servers=processes,
             destination_concurrency_limit=max(processes, 20),
+            reinjection_processes=postfix.DEFAULT_PROCESS_LIMIT,
             postfix=PostfixParts(
                 config_directory=directory / "etc",
                 queue_directory=directory / "spool",

@@ -18,7 +18,7 @@ class Law(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    law: Literal["constant", "hard-cap", "usl"] = "usl"
+    law: Literal["constant", "hard-cap", "usl", "waiting"] = "usl"
     service_s: _Positive = 0.2
     """Laws "constant" and "hard-cap": server-seconds one message costs."""
     cap_per_s: _Positive = 15.0
@@ -29,6 +29,14 @@ class Law(BaseModel):
     """Law "usl": contention."""
     beta: Annotated[float, Field(ge=0, le=1)] = 0.0005
     """Law "usl": coherency."""
+    cpu_s: _Positive = 0.1
+    """Law "waiting": CPU time of one message."""
+    wait_s: _Positive = 0.7
+    """Law "waiting": what one message waits for others (look-ups, other daemons) without using a CPU."""
+    cores: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Law "waiting": CPUs that the messages share."""
+    effects: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Name of a feed option or a setting of the filter to its factor on the throughput, whatever the law."""
 
 
 def throughput_per_s(law: Law, busy: int) -> float:
@@ -44,18 +52,35 @@ def throughput_per_s(law: Law, busy: int) -> float:
         return n / law.service_s
     if law.law == "hard-cap":
         return min(n / law.service_s, law.cap_per_s)
+    if law.law == "waiting":
+        return _share_cores(n, law.cpu_s, law.wait_s, law.cores)
     return law.gamma * n / (1 + law.alpha * (n - 1) + law.beta * n * (n - 1))
 
 
-def known_delivered_per_s(law: Law, processes: int, up_to: int = 64) -> dict[int, float]:
-    """Return messages in the chain to msg/s, for a closed system without think time and *processes* servers."""
-    return {n: throughput_per_s(law, min(n, processes)) for n in range(1, up_to + 1)}
+def known_delivered_per_s(law: Law, up_to: int = 256) -> dict[int, float]:
+    """Return messages in service at once to msg/s."""
+    return {n: throughput_per_s(law, n) for n in range(1, up_to + 1)}
+
+
+def _share_cores(n: int, cpu_s: float, wait_s: float, cores: int) -> float:
+    """Return the throughput of *n* messages that each wait and then share the cores, without a queue elsewhere.
+
+    Exact for exponential times (the machine repairman with several repairmen; Kleinrock, *Queueing Systems* 1,
+    3.8): the distribution of messages at the cores is p(k) = p(k - 1) (n - k + 1) / wait cpu / min(k, cores).
+    """
+    weights = [1.0]
+    for k in range(1, n + 1):
+        weights.append(weights[-1] * (n - k + 1) / wait_s * cpu_s / min(k, cores))
+    total = sum(weights)
+    return sum(weight * min(k, cores) for k, weight in enumerate(weights)) / total / cpu_s
 
 
 def describe_law(law: Law) -> str:
     """Return the law as a person would write it."""
     if law.law == "constant":
         return f"constant service time: X(n) = n / {law.service_s:g} s"
+    if law.law == "waiting":
+        return f"{law.cpu_s:g} s on one of {law.cores} cores and {law.wait_s:g} s of waiting for each message"
     if law.law == "hard-cap":
         return f"hard cap: X(n) = min(n / {law.service_s:g} s, {law.cap_per_s:g} msg/s)"
     return (

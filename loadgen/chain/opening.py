@@ -18,6 +18,9 @@ from loadgen.chain.choice import ChainChoice, LabSettings
 from loadgen.chain.ports import find_passing_port, wait_for_banner
 from loadgen.chain.reference import ReferenceSettings
 from loadgen.chain.spec import Address, Chain
+from loadgen.chain.tuning import Tuner
+from loadgen.chain.tuning_lab import LabTuner
+from loadgen.chain.tuning_reference import ReferenceTuner
 from loadgen.child import Child, python_module
 from loadgen.errors import ChainError
 from loadgen.safety import resolve_target
@@ -39,6 +42,12 @@ class OpenChain:
     """Configuration texts by name, as far as they can be read here."""
     unread: str = ""
     """Why the settings could not be read; empty when they could, or there are none."""
+    tuner: Tuner | None = None
+    """Changes its process counts; None: it stays as it is."""
+    fixed: str = ""
+    """Why it stays as it is, for people; empty with a tuner."""
+    feed_command: str = "lmtp"
+    """Program that feeds the filter: lmtp or smtp."""
 
 
 @asynccontextmanager
@@ -79,7 +88,8 @@ async def _open_lab(settings: LabSettings) -> AsyncIterator[OpenChain]:
     try:
         texts, unread = _read_settings(built.chain)
         texts["amavisd.conf"] = (built.directory / "amavisd.conf").read_text()
-        yield OpenChain(built.chain, built.chain.front.host, texts, unread)
+        tuner = LabTuner(built)
+        yield OpenChain(built.chain, built.chain.front.host, texts, unread, tuner, feed_command=tuner.feed_command)
     finally:
         await asyncio.to_thread(lab.take_down, built.directory)
 
@@ -103,7 +113,7 @@ async def _open_reference(
         )
         try:
             chain = Chain.model_validate((await child.receive("ready", _START_TIMEOUT_S))["chain"])
-            yield OpenChain(chain, chain.front.host)
+            yield OpenChain(chain, chain.front.host, tuner=ReferenceTuner(chain, child))
         finally:
             await child.end()
 

@@ -1,4 +1,4 @@
-"""Postfix: the private instance's configuration, starting and stopping it, asking it for its settings.
+"""Postfix: the private instance's configuration, starting and stopping it; any instance's settings, read and changed.
 
 The configuration is that of the integration guide, sections 2.2 and 2.3, on
 loopback ports, with what the guide lacks for a measurement: long queue ids,
@@ -9,22 +9,32 @@ of a message can be joined), and destination limits out of the way of maxproc.
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
+from loadgen.chain.feed import FeedState, FeedText
 from loadgen.chain.spec import Address
 from loadgen.errors import ChainError
 
 __all__ = [
+    "DEFAULT_PROCESS_LIMIT",
+    "FEED",
     "find_postfix",
     "postfix_version",
+    "read_feed",
     "read_settings",
+    "reload_postfix",
     "start_postfix",
     "stop_postfix",
     "write_configuration",
+    "write_feed",
 ]
 
 FEED = "amavisfeed"
+
+DEFAULT_PROCESS_LIMIT = 150
+"""Of a private instance: every session of the generator needs an smtpd, and this is the backlog of every master socket."""
 
 _SERVICES = """\
 pickup unix n - n 60 1 pickup
@@ -127,8 +137,7 @@ def write_configuration(
         "notify_classes": "",
         "smtpd_peername_lookup": "no",
         "smtp_dns_support_level": "disabled",
-        # every session of the generator needs an smtpd, and this is the listen backlog of every master socket
-        "default_process_limit": 150,
+        "default_process_limit": DEFAULT_PROCESS_LIMIT,
         "content_filter": f"{FEED}:[{filter_.host}]:{filter_.port}",
         f"{FEED}_destination_concurrency_limit": limit,
         f"{FEED}_initial_destination_concurrency": limit,
@@ -178,6 +187,139 @@ def read_settings(config_directory: Path) -> dict[str, str]:
             raise ChainError(f"{config_directory}: postconf {flag}: {result.stderr.strip()}")
         texts[name] = result.stdout
     return texts
+
+
+def read_feed(config_directory: Path, feed: str, reinjection: Address | None) -> FeedState:
+    """Return the settings of the service *feed* (type unix), and of the one that takes mail back at *reinjection*.
+
+    Raises:
+        ChainError: postconf cannot read the directory, or there is no such service.
+    """
+    fields = _read_master(config_directory, "-F")
+    if (feed, "unix", "process_limit") not in fields:
+        raise ChainError(f'{config_directory}/master.cf: no service "{feed} unix"; name the feed with postfix.feed')
+    names = _main_parameters(feed)
+    default, limit, initial = (
+        int(text) for text in _postconf(config_directory, "-xh", "default_process_limit", *names).stdout.splitlines()
+    )
+    back = None if reinjection is None else _find_listener(fields, reinjection)
+    text = FeedText(
+        service=feed,
+        process_limit=fields[feed, "unix", "process_limit"],
+        options=tuple(
+            sorted((k[2], v) for k, v in _read_master(config_directory, "-P").items() if k[:2] == (feed, "unix"))
+        ),
+        destination_limit=_explicit(config_directory, names[0]),
+        initial_concurrency=_explicit(config_directory, names[1]),
+        reinjection=back,
+        reinjection_limit="-" if back is None else fields[back, "inet", "process_limit"],
+    )
+    return FeedState(
+        text=text,
+        command=fields[feed, "unix", "command"].split()[0],
+        processes=_process_limit(text.process_limit, default),
+        destination_concurrency=limit or None,  # 0 means no limit, as it does for processes
+        initial_concurrency=initial,
+        reinjection_processes=None if back is None else _process_limit(text.reinjection_limit, default),
+    )
+
+
+def write_feed(config_directory: Path, wanted: FeedText, present: FeedText) -> None:
+    """Make both files say what is *wanted*, touching only what differs from the *present*; in force after a reload.
+
+    With the two swapped it puts back what was there.
+
+    Raises:
+        ChainError: Postfix knows no such option (nothing is written then), or postconf fails (part may be).
+    """
+    service, had, want = f"{wanted.service}/unix", dict(present.options), dict(wanted.options)
+    for name in want.keys() - had.keys():
+        if "unknown parameter" in _postconf(config_directory, "-dh", name).stderr:
+            raise ChainError(f'{service}: -o {name}={want[name]}: Postfix knows no "{name}", so it would do nothing')
+    changes: dict[str, list[str]] = {"-F": [], "-P": [], "-PX": [], "-e": [], "-X": []}
+    if wanted.process_limit != present.process_limit:
+        changes["-F"].append(f"{service}/process_limit={wanted.process_limit}")
+    if wanted.reinjection_limit != present.reinjection_limit:
+        changes["-F"].append(f"{wanted.reinjection}/inet/process_limit={wanted.reinjection_limit}")
+    changes["-P"] += [f"{service}/{name}={value}" for name, value in want.items() if had.get(name) != value]
+    changes["-PX"] += [f"{service}/{name}" for name in had if name not in want]
+    values = zip(
+        _main_parameters(wanted.service),
+        (wanted.destination_limit, wanted.initial_concurrency),
+        (present.destination_limit, present.initial_concurrency),
+        strict=True,
+    )
+    for name, value, old in values:
+        if value is None and old is not None:
+            changes["-X"].append(name)
+        elif value is not None and value != old:
+            changes["-e"].append(f"{name}={value}")
+    for flag, arguments in changes.items():
+        if arguments:
+            _postconf(config_directory, flag, *arguments)
+
+
+def reload_postfix(config_directory: Path) -> None:
+    """Let the instance read its configuration again; its old processes end as soon as they are idle.
+
+    Raises:
+        ChainError: with what `postfix reload` said; the old settings then stay in force.
+    """
+    # a relative directory would make it fail
+    result = _run(["postfix", "-c", str(config_directory.absolute()), "reload"])
+    if result.returncode:
+        said = result.stderr.strip() or "its log says why"
+        raise ChainError(f"{config_directory}: postfix reload: exit {result.returncode}: {said}")
+
+
+def _main_parameters(feed: str) -> tuple[str, str]:
+    """Return the names of the two limits that are the queue manager's; as `-o` in master.cf they would do nothing."""
+    return f"{feed}_destination_concurrency_limit", f"{feed}_initial_destination_concurrency"
+
+
+def _read_master(config_directory: Path, flag: str) -> dict[tuple[str, str, str], str]:
+    """Return what `postconf -F` (fields) or `-P` (options) prints, by service, type and name."""
+    found = {}
+    for line in _postconf(config_directory, flag).stdout.splitlines():
+        key, _, value = line.partition(" =")
+        service, kind, name = key.rsplit("/", 2)
+        found[service, kind, name] = value.strip()
+    return found
+
+
+def _find_listener(fields: dict[tuple[str, str, str], str], address: Address) -> str | None:
+    """Return the inet service that listens at *address*: one bound to that host before one bound to all."""
+    bound: dict[str, str] = {}
+    for service, kind, name in fields:
+        host, _, port = service.rpartition(":")
+        if kind == "inet" and name == "service" and _port_number(port) == address.port:
+            bound[host.removeprefix("[").removesuffix("]")] = service
+    near = ("localhost",) if address.host in ("127.0.0.1", "::1") else ()
+    return next((bound[host] for host in (address.host, *near, "", "0.0.0.0", "::") if host in bound), None)
+
+
+def _port_number(port: str) -> int | None:
+    try:
+        return int(port) if port.isdigit() else socket.getservbyname(port, "tcp")
+    except OSError:
+        return None
+
+
+def _process_limit(text: str, default: int) -> int | None:
+    return (default if text == "-" else int(text)) or None
+
+
+def _explicit(config_directory: Path, name: str) -> str | None:
+    """Return a value as main.cf has it, or None when main.cf does not have it."""
+    line = _postconf(config_directory, "-n", name).stdout
+    return line.partition("=")[2].strip() if line.strip() else None
+
+
+def _postconf(config_directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    result = _run(["postconf", "-c", str(config_directory), *arguments])
+    if result.returncode:
+        raise ChainError(f"{config_directory}: postconf {' '.join(arguments)}: {result.stderr.strip()}")
+    return result
 
 
 def _postconf_default(name: str) -> str:

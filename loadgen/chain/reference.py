@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,7 @@ from loadgen.chain.laws import Law, describe_law, known_delivered_per_s, through
 from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts, parse_address
 from loadgen.chain.station import Station
 from loadgen.chain.wire import STREAM_LIMIT, Client, Envelope, Refused, serve_session
-from loadgen.channel import Outlet, raise_file_limit, read_settings
+from loadgen.channel import Outlet, parse_line, raise_file_limit, read_settings
 
 __all__ = ["ReferenceSettings", "main"]
 
@@ -67,8 +68,10 @@ class ReferenceChain:
         self._directory = directory
         self._sink = sink
         self._loop = asyncio.get_running_loop()
-        servers = min(settings.feed_processes, settings.filter_servers)
-        self._station = Station(servers, lambda busy: throughput_per_s(settings, busy))
+        self._factor = 1.0
+        """Of the options in force, on the throughput."""
+        self._station = self._make_station()
+        self._feeds: list[asyncio.Task[Any]] = []
         self._served: dict[str, asyncio.Future[float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._to_filter: asyncio.Queue[_Queued] = asyncio.Queue()
@@ -98,19 +101,20 @@ class ReferenceChain:
         self._log = ChainLog(self._directory, ports["filter"].port, ports["reinjection"].port, str(self._sink))
         status = self._directory / "status"
         self._servers.append(await asyncio.start_unix_server(self._answer_status, str(status)))
-        for _ in range(self._settings.feed_processes):
-            self._spawn(self._feed(ports["filter"]))
+        self._ports = ports
+        self._start_feeds()
         for _ in range(_DELIVERY_CLIENTS):
             self._spawn(self._deliver())
         self._spawn(self._flush_log())
-        self._ports = ports
         both = self._settings.feed_processes
         return Chain(
             kind="reference",
             name="reference",
             about="a stand-in with a known capacity; not a mail server",
             sink=self._sink,
-            **ports,
+            front=ports["front"],
+            filter=ports["filter"],
+            reinjection=ports["reinjection"],
             processes=both if both == self._settings.filter_servers else None,
             feed_processes=self._settings.feed_processes,
             filter_servers=self._settings.filter_servers,
@@ -124,10 +128,36 @@ class ReferenceChain:
             amavis=AmavisParts(log=self._directory / "amavis.log"),
             reference_status=status,
             law=describe_law(self._settings),
-            known_delivered_per_s=known_delivered_per_s(
-                self._settings, min(self._settings.feed_processes, self._settings.filter_servers)
-            ),
+            known_delivered_per_s=known_delivered_per_s(self._settings),
         )
+
+    async def tune(self, feed_processes: int, filter_servers: int, options: Iterable[str]) -> None:
+        """Change the counts of both sides and the options in force; only while nothing is queued.
+
+        Raises:
+            RuntimeError: there is mail in the chain.
+        """
+        if self._in_pass[1] or self._in_pass[2]:
+            raise RuntimeError(f"{self._in_pass[1] + self._in_pass[2]} messages are in the chain")
+        feeds, self._feeds = self._feeds, []
+        for task in feeds:
+            task.cancel()
+        await asyncio.gather(*feeds, return_exceptions=True)
+        self._settings = self._settings.model_copy(
+            update={"feed_processes": feed_processes, "filter_servers": filter_servers}
+        )  # fmt: skip
+        self._factor = math.prod(self._settings.effects.get(name, 1.0) for name in options)
+        self._station = self._make_station()
+        self._free_servers = asyncio.Semaphore(filter_servers)
+        self._start_feeds()
+
+    def _make_station(self) -> Station:
+        settings, factor = self._settings, self._factor
+        servers = min(settings.feed_processes, settings.filter_servers)
+        return Station(servers, lambda busy: factor * throughput_per_s(settings, busy))
+
+    def _start_feeds(self) -> None:
+        self._feeds = [self._spawn(self._feed(self._ports["filter"])) for _ in range(self._settings.feed_processes)]
 
     async def stop(self) -> None:
         """Close everything; what is still queued is gone with the process, as with everything it stood in for."""
@@ -138,10 +168,11 @@ class ReferenceChain:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._log.close()
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Any) -> "asyncio.Task[Any]":
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._note_end)
+        return task
 
     def _note_end(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
@@ -202,6 +233,12 @@ class ReferenceChain:
     async def _feed(self, filter_: Address) -> None:
         """One feed client: takes one message at a time to the filter."""
         client = Client(filter_.host, filter_.port, "LHLO feed.loadgen.test")
+        try:
+            await self._feed_through(client)
+        finally:
+            client.close()
+
+    async def _feed_through(self, client: Client) -> None:
         # a kept session occupies a filter server even when idle; with more feeds than servers nobody may keep one
         keep = self._settings.feed_processes <= self._settings.filter_servers
         while True:
@@ -372,14 +409,17 @@ async def _run(line: dict[str, Any], outlet: Outlet) -> None:
     chain = ReferenceChain(ReferenceSettings.model_validate(line), directory, sink)
     described = await chain.start()
     outlet.write_event("ready", pid=os.getpid(), chain=described.model_dump(mode="json"))
-    end = asyncio.Event()
-
-    def read_input() -> None:
-        if not os.read(0, 65536):
-            end.set()
-
-    asyncio.get_running_loop().add_reader(0, read_input)
-    await end.wait()
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader(limit=1 << 20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), os.fdopen(0, "rb", 0))
+    while text := await commands.readline():
+        command = parse_line(text)
+        try:
+            await chain.tune(command["feed_processes"], command["filter_servers"], command["options"])
+        except RuntimeError as error:
+            outlet.write_event("tuned", problem=str(error))
+        else:
+            outlet.write_event("tuned", problem="")
     await chain.stop()
 
 

@@ -86,6 +86,8 @@ class Chain(_Parts):
     filter_servers: int | None = None
     """$max_servers."""
     destination_concurrency_limit: int | None = None
+    reinjection_processes: int | None = None
+    """Most processes the reinjection service may have; None: not known."""
     postfix: PostfixParts | None = None
     amavis: AmavisParts | None = None
     reference_status: Path | None = None
@@ -93,4 +95,4 @@ class Chain(_Parts):
     law: str = ""
     """Reference chain only: the law of its service times, for people."""
     known_delivered_per_s: dict[int, float] = {}
-    """Reference chain only: messages in the chain to the exact throughput, msg/s."""
+    """Reference chain only: messages in service to the exact throughput, msg/s."""

@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from loadgen.channel import Outlet, parse_line, raise_file_limit, read_settings
-from loadgen.plan import make_plan
+from loadgen.plan import Step
 from loadgen.profile import parse_profile
 from loadgen.traffic.load import Load, Report
 from loadgen.traffic.message import MessageFactory
@@ -38,13 +38,12 @@ class Generator:
 
     def __init__(self, settings: dict[str, Any], outlet: Outlet) -> None:
         profile = parse_profile(settings["profile_text"], "profile")
-        self._plan = make_plan(profile)
         self._outlet = outlet
         self._notify = settings["notify"]
         self._engine = get_engine()
         endpoint = Endpoint(settings["host"], settings["port"], profile.session)
         factory = MessageFactory(profile.message, profile.seed, settings["run_id"])
-        self._load = Load(profile, endpoint, factory, outlet, settings["clock_origin"])
+        self._load = Load(profile, endpoint, factory, outlet, settings["clock_origin"], settings["first_session"])
         self._load.on_reports = self._pass_reports
         ProfileUser.load = self._load
         self._shape = PlanShape()
@@ -119,14 +118,14 @@ class Generator:
     async def _obey(self, command: dict[str, Any]) -> None:
         match command["command"]:
             case "phase":
-                step, phase = self._plan.steps[command["step"]], command["phase"]
+                step, phase = Step(**command["step"]), command["phase"]
                 if phase == "ramp":
                     self._idle.clear()
                     self._load.begin(step)
                 elif phase == "drain":
                     self._load.end()
                     self._spawn(self._announce_closed(step.step))
-                self._engine.call_in_hub(lambda: self._set_phase(command["step"], phase))
+                self._engine.call_in_hub(lambda: self._set_phase(step, phase))
             case "probe":
                 self._spawn(self._probe())
             case "abort":
@@ -169,8 +168,8 @@ class Generator:
         if user_count == 0:
             self._engine.loop.call_soon_threadsafe(self._idle.set)
 
-    def _set_phase(self, step: int, phase: str) -> None:
-        self._shape.step = self._plan.steps[step]
+    def _set_phase(self, step: Step, phase: str) -> None:
+        self._shape.step = step
         self._shape.phase = phase
         if phase == "drain" and self._shape.asked == 0:
             # stopped before Locust was asked for users: it will not be asked for none, and has nothing to say

@@ -65,6 +65,7 @@ class Load:
         factory: MessageFactory,
         outlet: Outlet,
         clock_origin: float,
+        first_session: int = 0,
     ) -> None:
         self.profile = profile
         self.endpoint = endpoint
@@ -74,7 +75,7 @@ class Load:
         self._factory = factory
         self._origin = clock_origin
         self._numbers = itertools.count()
-        self._session_numbers = itertools.count()
+        self._session_numbers = itertools.count(first_session)
         self._in_chain: dict[str, int] = {}
         """Message id to the recipients whose copy has not arrived yet."""
         self._waiters: dict[str, asyncio.Future[None]] = {}

@@ -13,26 +13,20 @@ without one on either side are compared; the others are printed and left out.
 
 import os
 import statistics
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import psutil
 import pytest
 
 from loadgen.chain import lab
 from loadgen.profile import Message
 from loadgen.traffic.message import MessageFactory
+from tests.bench.drain import FILES, drain_slope_per_s
 from tests.command import loadgen, read_summary, write_profile
 
 pytestmark = [pytest.mark.chain, pytest.mark.bench, pytest.mark.timeout(1800)]
 
 ROUNDS = int(os.environ.get("LOADGEN_BENCH_ROUNDS", "3"))
-BACKLOG = 640
-FILES = 40
-LIMIT_S = 180
 MOST_ROUNDS = 4 * ROUNDS
 
 
@@ -43,52 +37,6 @@ def built() -> Iterator[lab.Lab]:
         yield one
     finally:
         lab.take_down(one.directory)
-
-
-def queued(queue_directory: Path) -> int:
-    return sum(1 for name in ("incoming", "active") for _ in os.scandir(queue_directory / name))
-
-
-def drain_slope_per_s(built: lab.Lab, files: list[Path]) -> tuple[float, float]:
-    """Return msg/s, the slope of the queue depth between 75 % and 25 % of a backlog, and the children meanwhile."""
-    chain = built.chain
-    assert chain.postfix is not None
-    spool = chain.postfix.queue_directory
-    assert spool is not None
-    sink = subprocess.Popen(["smtp-sink", "-u", "nobody", str(chain.sink), "1000"])
-    try:
-        for path in files:
-            subprocess.run(
-                [
-                    "smtp-source",
-                    "-d",
-                    "-s",
-                    "4",
-                    "-m",
-                    str(BACKLOG // FILES),
-                    "-F",
-                    str(path),
-                    "-N",
-                    "-f",
-                    "bench@sender.loadgen.test",
-                    "-t",
-                    "bench@loadgen.test",
-                    str(chain.front),
-                ],
-                check=True,
-            )
-        points: list[tuple[float, int, int]] = []
-        amavisd = psutil.Process(int((built.directory / "amavis" / "amavisd.pid").read_text()))
-        deadline = time.monotonic() + LIMIT_S
-        while (depth := queued(spool)) > 0 and time.monotonic() < deadline:
-            points.append((time.monotonic(), depth, len(amavisd.children())))
-            time.sleep(0.05)
-    finally:
-        sink.kill()
-        sink.wait()
-    top = points[0][1]
-    middle = np.array([point for point in points if 0.25 * top <= point[1] <= 0.75 * top])
-    return float(-np.polyfit(middle[:, 0], middle[:, 1], 1)[0]), float(middle[:, 2].mean())
 
 
 def test_reported_throughput_is_the_slope_of_an_independent_drain(built: lab.Lab, tmp_path: Path) -> None:

@@ -1,0 +1,279 @@
+"""The other processes of a run and what they say: started, heard, acted on.
+
+The conductor's hands and ears. Starts sink, collector and generator, writes
+their rows into the run directory as they come, keeps the state that steps are
+steered by (gauges, what is on its way, reasons to stop), and proves with one
+message that mail comes out where it should. When a step or a run goes on to
+its next phase is decided elsewhere.
+"""
+
+import asyncio
+import os
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from loadgen.chain.spec import Chain
+from loadgen.child import Child, python_module
+from loadgen.errors import UnreachableError, UsageError
+from loadgen.profile import Profile
+from loadgen.progress import Progress
+from loadgen.records import BEFORE_FIRST_STEP, RunWriter
+from loadgen.tally import Tally
+from loadgen.units import format_size
+
+__all__ = ["Crew"]
+
+_PROBE_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 10.0
+
+
+class Crew:
+    """Sink, collector and generator of one run, and the state they report."""
+
+    def __init__(
+        self, profile: Profile, profile_text: str, writer: RunWriter, progress: Progress, *, allow_backlog: bool
+    ) -> None:
+        self.profile = profile
+        self.writer = writer
+        self.progress = progress
+        self._profile_text = profile_text
+        self._allow_backlog = allow_backlog
+        self.origin = time.monotonic()
+        """Of the run's clock, on the monotonic one."""
+        self.run_id = os.urandom(4).hex()
+        self.tally = Tally()
+        self.children: dict[str, Child] = {}
+        self.gauges: dict[str, float] = {}
+        self._backlog = 0.0
+        """Messages that were in the queue before ours."""
+        self.empty_since: float | None = None
+        self.resting_since: float | None = None
+        """Since when all processes of the filter have been there and free."""
+        self.sessions = 0
+        self.opened = 0
+        """Places of the present step whose first session has opened."""
+        self.closed = asyncio.Event()
+        self.stop_step = ""
+        """Why the present step must end early; empty: it need not."""
+        self.stop_run = ""
+        """Why no further step may begin; empty: they may."""
+        self.interrupts = 0
+        self.interrupted = asyncio.Event()
+        self.chain: Chain
+        self.first_session = 0
+        """Number of the first session; a run that is continued has some already."""
+        self.earlier_messages = 0
+        """Messages of the run that is continued."""
+
+    def now(self) -> float:
+        """Return the present instant on the run's clock, seconds."""
+        return time.monotonic() - self.origin
+
+    def remark(self, source: str, kind: str, text: str) -> None:
+        """Write down an incident."""
+        self.writer.write_rows("remark", [(self.now(), source, kind, text)])
+
+    def interrupt(self) -> None:
+        """Stop the load, drain, and begin nothing more; the second time, do not drain."""
+        self.interrupts += 1
+        self.interrupted.set()
+        self.stop_run = self.stop_run or "interrupted by the user"
+        self.stop_step = self.stop_step or "interrupted by the user"
+        if self.interrupts == 1:
+            self.remark("run", "interrupted", "interrupted by the user")
+            self.progress.say("interrupted: stopping the load, draining, writing what there is (again: do not drain)")
+
+    async def start_children(self, stack: AsyncExitStack, front: str) -> None:
+        """Start sink, collector and generator; *stack* ends them. *front* is the address to send to."""
+        chain, directory = self.chain, self.writer.directory
+        sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="loadgen-"))
+        notify = f"{sockets}/arrivals"
+        common = {"clock_origin": self.origin, "run_id": self.run_id, "notify": notify}
+        sink_settings = {**common, "host": chain.sink.host, "port": chain.sink.port}
+        await self._start(stack, "sink", "loadgen.traffic.sink", sink_settings)
+        collector_settings = {
+            "clock_origin": self.origin,
+            "chain": chain.model_dump(mode="json"),
+            "rate_hz": 4.0,
+            "watch": {},
+        }
+        generator_settings = {
+            **common, "host": front, "port": chain.front.port, "profile_text": self._profile_text,
+            "first_session": self.first_session,
+        }  # fmt: skip
+        await asyncio.gather(
+            self._start(stack, "collector", "loadgen.collect.collector", collector_settings),
+            self._start(stack, "generator", "loadgen.traffic.generator", generator_settings),
+        )
+        watch = {name: self.children[name].pid for name in ("sink", "collector", "generator")}
+        self.children["collector"].tell({"command": "watch", "watch": {**watch, "conductor": os.getpid()}})
+        self.progress.say(f"run directory: {directory}")
+
+    async def _start(self, stack: AsyncExitStack, name: str, module: str, settings: dict[str, Any]) -> None:
+        child = self.children[name] = Child(name, self.take_line)
+        child.expect("ready")
+        await child.start(python_module(module), settings, self.writer.directory / f"{name}.log")
+        stack.push_async_callback(child.end)
+        try:
+            await child.receive("ready", _START_TIMEOUT_S)
+        except TimeoutError as error:
+            raise UsageError(str(error)) from error
+        except UsageError as error:
+            place = f"{self.chain.sink}: cannot listen there: " if name == "sink" else ""
+            raise UsageError(f"{place}{error}") from None
+
+    def take_line(self, child: str, line: dict[str, Any]) -> None:
+        """Record or act on one line of a child."""
+        if "table" in line:
+            self._take_rows(line["table"], line["rows"])
+            return
+        match line["event"]:
+            case "tick":
+                self._take_gauges(line["values"])
+            case "load":
+                self.sessions, self.opened = line["sessions"], line["opened"]
+            case "gone":
+                ids = line["message_ids"]
+                self.tally.add_gone(ids)
+                self.children["generator"].tell({"command": "gone", "ids": ids})
+            case "limit":
+                self.stop_step = f"{line['kind']}: {line['text']}"
+                if line["kind"] != "backlog-limit":
+                    self.stop_run = self.stop_step
+            case "closed":
+                self.closed.set()
+            case "locust":
+                requests = self.earlier_messages + line["requests"]
+                self.writer.write_meta("locust", {"requests": requests, "failures": line["failures"]})
+            case "unavailable":
+                text = f"{line['reading']}: {line['reason']}"
+                self.remark(child, "unavailable", text)
+            case "foreign":
+                self.writer.write_meta("foreign_arrivals", line["count"])
+            case "died" | "failed":
+                self._take_death(child, line.get("text") or line.get("reason", ""))
+
+    def _take_rows(self, table: str, rows: list[list[Any]]) -> None:
+        if table == "arrival":
+            probe = f"{self.run_id}.probe"
+            if any(row[0] == probe for row in rows):
+                rows = [row for row in rows if row[0] != probe]
+                self.children["sink"].settle("probe", {})
+            self.tally.add_arrivals(rows)
+        elif table == "message":
+            self.tally.add_messages(rows)
+        self.writer.write_rows(table, rows)
+
+    def _take_gauges(self, values: dict[str, float]) -> None:
+        self.gauges = values
+        self.writer.tick()
+        depth = [
+            values[f"queue.{name}"]
+            for name in ("incoming", "active", "deferred", "maildrop")
+            if f"queue.{name}" in values
+        ]
+        if not depth or sum(depth) > self._backlog:
+            self.empty_since = None
+        elif self.empty_since is None:
+            self.empty_since = self.now()
+        if values.get("amavis.free", 0.0) < (self.chain.filter_servers or 1):
+            self.resting_since = None
+        elif self.resting_since is None:
+            self.resting_since = self.now()
+        free, least = values.get("queue.free_bytes"), self.profile.limits.free_disk
+        if free is not None and free < least and not self.stop_run:
+            text = f"{format_size(free)} free where the queue is, limits.free_disk is {format_size(least)}"
+            self.stop_run = self.stop_step = f"disk-limit: {text}"
+            self.remark("run", "disk-limit", text)
+
+    def _take_death(self, child: str, text: str) -> None:
+        self.remark(child, "exit", text)
+        self.stop_run = self.stop_run or f"{child} {text}"
+        self.stop_step = self.stop_step or self.stop_run
+        if child == "collector":  # nobody sees the queue or the disk any more
+            self.gauges, self.empty_since, self.resting_since = {}, None, None
+        elif child == "generator":
+            self.closed.set()
+
+    async def check_ready(self) -> None:
+        """Make sure that the queue is empty, the disk has room, and mail comes out at the sink.
+
+        Raises:
+            UsageError: there is mail in the queue, or no room.
+            UnreachableError: the probe did not come through.
+        """
+        held = {name: self.gauges.get(f"queue.{name}", 0.0) for name in ("incoming", "active", "deferred", "maildrop")}
+        self._backlog = sum(held.values())
+        if self._backlog and self._allow_backlog:
+            # what is there now is not ours: it is told apart from what a step leaves
+            collector = self.children["collector"]
+            collector.expect("snapshot")
+            collector.tell({"command": "snapshot", "step": BEFORE_FIRST_STEP})
+            await collector.receive("snapshot", _ANSWER_TIMEOUT_S)
+        elif self._backlog:
+            name = max(held, key=lambda n: held[n])
+            raise UsageError(
+                f"front/{name} already holds {held[name]:.0f} messages; drain it, or pass --allow-backlog to measure anyway"
+            )
+        if self.stop_run.startswith("disk-limit"):
+            raise UsageError(f"{self.stop_run}; make room, or lower the limit in the profile")
+        if self.stop_run:
+            return
+        probing = asyncio.create_task(self._probe())
+        interrupted = asyncio.create_task(self.interrupted.wait())
+        try:
+            await asyncio.wait((probing, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            if probing.done():
+                probing.result()
+        finally:
+            probing.cancel()
+            interrupted.cancel()
+
+    async def _probe(self) -> None:
+        """Send one message and wait until it comes out at the sink.
+
+        Raises:
+            UnreachableError: it was not accepted, or did not come out.
+        """
+        generator, sink = self.children["generator"], self.children["sink"]
+        generator.expect("probe")
+        sink.expect("probe")
+        generator.tell({"command": "probe"})
+        try:
+            said = await generator.receive("probe", _PROBE_TIMEOUT_S)
+        except TimeoutError as error:
+            raise UnreachableError(f"{self.chain.front}: {error}") from error
+        if said["outcome"] != "accepted":
+            text = f"the first message was {said['outcome']}: {said['code'] or ''} {said['reply']}"
+            raise UnreachableError(f"{self.chain.front}: {text}")
+        try:
+            await sink.receive("probe", _PROBE_TIMEOUT_S)
+        except TimeoutError:
+            domain = self.profile.message.recipient_domain
+            raise UnreachableError(
+                f"{self.chain.sink}: the front accepted a message {_PROBE_TIMEOUT_S:g} s ago and it has not come out "
+                f"here; does the chain deliver {domain} to this address?"
+            ) from None
+
+    async def finish_generator(self) -> None:
+        """Let the generator end, and take its totals."""
+        generator = self.children["generator"]
+        generator.expect("locust")
+        generator.tell({"command": "quit"})
+        try:
+            await generator.receive("locust", _START_TIMEOUT_S)
+        except (TimeoutError, UsageError) as error:
+            self.stop_run = self.stop_run or f"generator gave no totals: {error}"
+
+    async def ask_collector(self, event: str, command: dict[str, Any]) -> None:
+        """Give the collector a command and wait until it has carried it out; a failure is remarked on."""
+        collector = self.children["collector"]
+        collector.expect(event)
+        collector.tell(command)
+        try:
+            await collector.receive(event, _ANSWER_TIMEOUT_S)
+        except (TimeoutError, UsageError) as error:
+            self.remark("collector", "collector-gap", f"no {event}: {error}")
