@@ -50,7 +50,7 @@ def run(
     chain: Annotated[
         str | None,
         typer.Option(
-            help="lab, reference, or the path of a chain file. Default: lab where it can run, else reference."
+            help="lab, reference, local (this host), or the path of a chain file. Default: lab where it can run, else reference."
         ),
     ] = None,
     processes: Annotated[
@@ -61,6 +61,12 @@ def run(
         Path | None,
         typer.Option("--continue", metavar="RUN", help="Go on with an earlier run: what it has measured counts."),
     ] = None,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply", help="Let a sweep change the settings of a chain that runs already; they are put back."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the timeline and the chain; touch nothing.")
@@ -74,7 +80,8 @@ def run(
     from loadgen.profile import load_profile
 
     name, text, loaded = load_profile(profile)
-    choice = choose_chain(chain, processes)
+    _restore_abandoned(needed=apply)
+    choice = choose_chain(chain, processes, apply=apply, domain=loaded.message.recipient_domain)
     if dry_run:
         _print_timeline(name, loaded, choice.why)
         return
@@ -127,6 +134,28 @@ def fit(
         _print(json.dumps(describe_fit(models), indent=2))
     else:
         print_fit(models, PatientConsole())
+
+
+@app.command(epilog="Examples:  loadgen restore  |  loadgen restore --force")
+def restore(
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also where somebody else has changed a file since; theirs is kept beside it."),
+    ] = False,
+) -> None:
+    """Put back what a run with --apply changed and could not put back itself."""
+    from loadgen.chain.journal import list_journals
+    from loadgen.chain.live import put_back
+    from loadgen.errors import ChainError
+
+    journals = list_journals()
+    if not journals:
+        _print("nothing to put back")
+    for journal in journals:
+        files = journal.files
+        if problems := put_back(journal, force=force):
+            raise ChainError("\n".join(problems))
+        _print(f"put back: {', '.join(map(str, files))}")
 
 
 @app.command(epilog="Examples:  loadgen profiles  |  loadgen profiles --json")
@@ -246,6 +275,23 @@ def main() -> NoReturn:
         _say("loadgen: interrupted")
         code = ExitCode.INTERRUPTED
     sys.exit(int(code))
+
+
+def _restore_abandoned(*, needed: bool) -> None:
+    """Put back what an earlier run left changed; *needed*: go no further where that is not possible."""
+    from loadgen.chain.journal import list_journals
+    from loadgen.chain.live import put_back
+    from loadgen.errors import ChainError
+
+    try:
+        for journal in list_journals():
+            _say(f"an earlier run (process {journal.owner}) left settings changed; putting them back")
+            if problems := put_back(journal):
+                raise ChainError("\n".join(problems))
+    except ChainError as error:
+        if needed:
+            raise
+        _say(f"warning: {error}")
 
 
 def _print(text: str, stream: TextIO | None = None) -> None:

@@ -20,6 +20,7 @@ from loadgen.units import parse_duration, parse_size
 
 __all__ = [
     "SIZE_MIXES",
+    "Duration",
     "Limits",
     "Message",
     "OwnVariant",

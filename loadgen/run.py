@@ -43,8 +43,6 @@ class RunRequest:
     output: Path
     """Parent of the run directory."""
     allow_backlog: bool = False
-    apply: bool = False
-    """Settings of a chain that runs already may be changed."""
     continues: Path | None = None
     """An earlier run of the same profile whose finished steps count."""
 

@@ -8,6 +8,7 @@ place and renamed, so a reader sees the old one or the new one.
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from loadgen.errors import RunFileError
 from loadgen.records import RunReader
 from reports.accounting import Evidence, Sent, account
 from reports.attribution import Limits
-from reports.findings import Case, find_findings
+from reports.case import Case, SlowReplies
+from reports.findings import find_findings
 from reports.recommendation import no_recommendation
 from reports.saturation import judge
 from reports.stations import LogJoin, join_log
@@ -85,6 +87,7 @@ def summarise(run: Run) -> Summary:
         filter_servers=chain.get("filter_servers") or chain.get("processes"),
         destination_concurrency_limit=chain.get("destination_concurrency_limit"),
         cpus=facts["cpus"],
+        reinjection_processes=chain.get("reinjection_processes"),
     )
     join = join_log(run)
     rows = describe_steps(run, join)
@@ -93,8 +96,9 @@ def summarise(run: Run) -> Summary:
     verdict = judged.verdict if judged else judge(rows, facts["pacing"], limits)
     cost = _overall_cost(rows, verdict)
     remarks: dict[str, list[str]] = {}
-    for _, _, kind, text in run.remarks:
+    for _, source, kind, text in run.remarks:
         remarks.setdefault(kind, []).append(text)
+        remarks.setdefault(f"{source}:{kind}", []).append(text)
     status = str(meta.get("status", "running"))
     case = Case(
         rows=rows,
@@ -110,6 +114,9 @@ def summarise(run: Run) -> Summary:
         end_reason=facts["end_reason"],
         planned_steps=len((meta.get("profile") or {}).get("step") or rows),
         levels=judged.levels if judged else (),
+        memory_bytes=facts["memory_bytes"],
+        slow_replies=_count_slow_replies(run),
+        network_tests=_asks_network(run),
     )
     summary = Summary(
         format=FORMAT,
@@ -162,6 +169,26 @@ def _describe_only_level(rows: list[StepRow], verdict: Verdict, chain: dict[str,
         candidates=verdict["candidates"],
         why=[],
     )
+
+
+def _count_slow_replies(run: Run) -> SlowReplies:
+    """Return how many messages were answered just after one or two whole seconds, and at other times near them."""
+    took = run.messages.accept_s[run.messages.outcome == "accepted"]
+    whole = sum(int(((took >= second) & (took < second + 0.1)).sum()) for second in (1.0, 2.0))
+    beside = sum(int(((took >= second + 0.3) & (took < second + 0.4)).sum()) for second in (0.0, 1.0, 2.0))
+    return SlowReplies(whole, beside, len(took))
+
+
+def _asks_network(run: Run) -> bool:
+    """Return whether SpamAssassin was seen to ask the network, or is set to."""
+    sections = (
+        "SELECT 1 FROM timing WHERE section LIKE 'SA %dns%' OR section LIKE 'SA %razor%' OR section LIKE 'SA %pyzor%'"
+    )
+    if run.reader.query(f"{sections} LIMIT 1"):
+        return True
+    text = str((run.meta.get("settings") or {}).get("amavisd.conf", ""))
+    found = re.findall(r"^\s*\$sa_local_tests_only\s*=\s*(\d+)", text, re.MULTILINE)
+    return bool(found) and int(found[-1]) == 0
 
 
 def _judge_status(status: str, rows: list[StepRow], accounting: Accounting) -> str:

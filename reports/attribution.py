@@ -27,6 +27,7 @@ class Limits:
     filter_servers: int | None = None
     destination_concurrency_limit: int | None = None
     cpus: int | None = None
+    reinjection_processes: int | None = None
 
 
 @dataclass(frozen=True)

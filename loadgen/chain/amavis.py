@@ -21,6 +21,7 @@ from loadgen.errors import ChainError, CollectorError
 __all__ = [
     "amavisd_version",
     "find_amavisd",
+    "find_problem",
     "reload_amavisd",
     "render_overrides",
     "render_perl",
@@ -86,6 +87,15 @@ $sa_kill_level_deflt = 999;
 1;
 """
 
+_WAITING = """\
+package Amavis::Custom;
+use strict;
+sub new {{ my($class, $connection, $message) = @_; bless {{}}, $class }}
+sub checks {{ select(undef, undef, undef, {wait_s:.6f}); 1 }}
+package Amavis::Conf;
+1;
+"""
+
 
 def find_amavisd() -> str | None:
     """Return the path of `amavisd` (or `amavisd-new`), or None where it is not installed."""
@@ -102,8 +112,13 @@ def spamassassin_version() -> str | None:
     return _first_line([program, "-V"]) if (program := shutil.which("spamassassin", path=_SEARCH)) else None
 
 
-def write_configuration(directory: Path, *, filter_: Address, reinjection: Address, processes: int) -> Path:
-    """Write `amavisd.conf` and the site rules below *directory*, make its home, and return the file's path."""
+def write_configuration(
+    directory: Path, *, filter_: Address, reinjection: Address, processes: int, wait_s: float = 0.0
+) -> Path:
+    """Write `amavisd.conf` and the site rules below *directory*, make its home, and return the file's path.
+
+    With *wait_s* every scan waits that long without using a CPU, by amavisd's own hook for additional checks.
+    """
     home = directory / "amavis"
     for path in (home, home / "tmp", home / "db", home / "var"):
         path.mkdir()
@@ -124,6 +139,7 @@ def write_configuration(directory: Path, *, filter_: Address, reinjection: Addre
             rules=_STOCK_RULES,
             site=site,
         )
+        + (_WAITING.format(wait_s=wait_s) if wait_s else "")
     )
     path.chmod(0o644)
     return path
@@ -188,11 +204,15 @@ def write_overrides(file: Path, settings: Mapping[str, int | str], configuration
     replace_text(file, new)
     if settings.keys() <= {"max_servers"}:
         return
-    result = _run(configuration, "test-config")
-    if result.returncode:
+    if problem := find_problem(configuration):
         replace_text(file, old)
-        said = (result.stderr or result.stdout).strip()[-500:]
-        raise ChainError(f"{file}: amavisd does not accept {', '.join(sorted(settings))}: {said}")
+        raise ChainError(f"{file}: amavisd does not accept {', '.join(sorted(settings))}: {problem}")
+
+
+def find_problem(configuration: Path | None) -> str:
+    """Return what amavisd has against its configuration, empty when nothing; None: its own default files."""
+    result = _run(configuration, "test-config")
+    return (result.stderr or result.stdout).strip()[-500:] or "no reason given" if result.returncode else ""
 
 
 def replace_text(file: Path, text: str) -> None:

@@ -4,17 +4,19 @@ Owns the chain file (TOML). One with a `[lab]` or `[reference]` table sets how
 that chain is built; any other describes a chain that runs already.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loadgen.chain import lab
+from loadgen.chain.local import find_local_chain
 from loadgen.chain.reference import ReferenceSettings
 from loadgen.chain.spec import AmavisParts, Chain, HostPort, PostfixParts
 from loadgen.errors import ChainError
-from loadgen.profile import check_toml
+from loadgen.profile import Duration, check_toml
 
 __all__ = ["Allow", "ChainChoice", "LabSettings", "choose_chain"]
 
@@ -39,6 +41,14 @@ class LabSettings(_Table):
 
     processes: Annotated[int, Field(ge=1, le=MAX_PROCESSES)] = 2
     """maxproc = $max_servers; 2 is the guide's value to start from."""
+    filter_servers: Annotated[int, Field(ge=1, le=MAX_PROCESSES)] | None = None
+    """$max_servers where the two sides are to differ."""
+    feed_options: dict[
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(pattern=r"^\S*$")]
+    ] = {}
+    """`-o` options of the feed besides the guide's."""
+    wait_s: Duration | None = Field(default=None, alias="wait")
+    """What every scan waits without using a CPU, as look-ups and scanners of others make it."""
 
 
 class _ChainFile(_Table):
@@ -77,20 +87,43 @@ class ChainChoice:
     reference: ReferenceSettings | None = None
     chain: Chain | None = None
     """A chain that runs already."""
+    apply: bool = False
+    """Its settings may be changed, and are put back afterwards."""
 
 
-def choose_chain(wanted: str | None, processes: int | None = None) -> ChainChoice:
-    """Return the chain that *wanted* names ("lab", "reference" or a path), or the best that can run here.
+def choose_chain(
+    wanted: str | None, processes: int | None = None, *, apply: bool = False, domain: str = "loadgen.test"
+) -> ChainChoice:
+    """Return the chain that *wanted* names ("lab", "reference", "local" or a path), or the best that can run here.
 
     Args:
         wanted: The option's text; None: `lab` where it can run, else `reference`.
         processes: Process count for a lab or reference chain, instead of its own setting.
+        apply: The settings of a chain that runs already may be changed.
+        domain: Recipient domain of the load, which leads to the sink on this host.
 
     Raises:
         ChainError: no such chain, or its file says something wrong.
     """
     if processes is not None and not 1 <= processes <= MAX_PROCESSES:
         raise ChainError(f"--processes: got {processes}, want 1 to {MAX_PROCESSES}")
+    choice = _choose(wanted, processes, domain)
+    if not apply:
+        return choice
+    if choice.chain is None:
+        raise ChainError("--apply: a lab or reference chain is loadgen's own and is changed anyway; leave --apply out")
+    if os.geteuid() != 0:
+        raise ChainError("--apply: changing the settings of Postfix and amavisd needs root; run this command as root")
+    return replace(choice, apply=True)
+
+
+def _choose(wanted: str | None, processes: int | None, domain: str) -> ChainChoice:
+    if wanted == "local":
+        if processes is not None:
+            raise ChainError("--processes: the chain of this host is measured as it is; leave --processes out")
+        return ChainChoice(
+            "chain: local, the Postfix and amavisd of this host", Allow(), chain=find_local_chain(domain)
+        )
     if wanted == "reference":
         return ChainChoice(
             "chain: reference, as asked for", Allow(), reference=_reference(ReferenceSettings(), processes)
@@ -112,12 +145,12 @@ def choose_chain(wanted: str | None, processes: int | None = None) -> ChainChoic
 
 def _read_chain_file(path: Path, processes: int | None) -> ChainChoice:
     if path.suffix != ".toml" and not path.exists():
-        raise ChainError(f'"{path}": no such chain; want lab, reference, or the path of a chain file (TOML)')
+        raise ChainError(f'"{path}": no such chain; want lab, reference, local, or the path of a chain file (TOML)')
     try:
         text = path.read_text("utf-8")
     except OSError as error:
         raise ChainError(
-            f"{path}: {error.strerror}; want lab, reference, or the path of a chain file (TOML)"
+            f"{path}: {error.strerror}; want lab, reference, local, or the path of a chain file (TOML)"
         ) from error
     except UnicodeDecodeError as error:
         raise ChainError(f"{path}: not UTF-8 at byte {error.start}; a chain file is a TOML text file") from error

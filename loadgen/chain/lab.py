@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -71,13 +71,24 @@ def missing_requirements() -> list[str]:
     return missing
 
 
-def bring_up(*, processes: int, keep: bool = False, name: str | None = None) -> Lab:
-    """Bring up a lab with *processes* on both sides and return it once all its stations answer.
+def bring_up(
+    *,
+    processes: int,
+    filter_servers: int | None = None,
+    feed_options: Mapping[str, str] | None = None,
+    wait_s: float = 0.0,
+    keep: bool = False,
+    name: str | None = None,
+) -> Lab:
+    """Bring up a lab and return it once all its stations answer.
 
     Labs left behind by a crash are removed first.
 
     Args:
-        processes: maxproc of the feed and $max_servers of amavisd.
+        processes: maxproc of the feed, and $max_servers of amavisd unless that is given.
+        filter_servers: $max_servers of amavisd where the two sides are to differ.
+        feed_options: `-o` options of the feed besides the guide's.
+        wait_s: What every scan waits without using a CPU, as look-ups and scanners of others make it.
         keep: Leave it up when this process ends.
         name: Directory name below `LABS`; default: a free number.
 
@@ -87,7 +98,7 @@ def bring_up(*, processes: int, keep: bool = False, name: str | None = None) -> 
     if missing := missing_requirements():
         raise ChainError(f"lab: missing {', '.join(missing)}; see 'loadgen lab install', or use --chain reference")
     remove_abandoned()
-    directory, chain = _claim(processes, name)
+    directory, chain = _claim(processes, filter_servers or processes, feed_options or {}, wait_s, name)
     try:
         with ThreadPoolExecutor() as pool:
             starts = [
@@ -173,7 +184,9 @@ def list_labs() -> list[Lab]:
         return labs
 
 
-def _claim(processes: int, name: str | None) -> tuple[Path, Chain]:
+def _claim(
+    processes: int, servers: int, feed_options: Mapping[str, str], wait_s: float, name: str | None
+) -> tuple[Path, Chain]:
     """Make the directory of a new lab with its configuration, and mark it as ours."""
     if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
         raise ChainError(
@@ -201,9 +214,9 @@ def _claim(processes: int, name: str | None) -> tuple[Path, Chain]:
             sink=sink,
             filter=filter_,
             reinjection=reinjection,
-            processes=processes,
+            processes=processes if processes == servers else None,
             feed_processes=processes,
-            filter_servers=processes,
+            filter_servers=servers,
             destination_concurrency_limit=max(processes, 20),
             reinjection_processes=postfix.DEFAULT_PROCESS_LIMIT,
             postfix=PostfixParts(
@@ -213,7 +226,11 @@ def _claim(processes: int, name: str | None) -> tuple[Path, Chain]:
                 syslog_name=directory.name,
                 feed=postfix.FEED,
             ),
-            amavis=AmavisParts(pid_file=directory / "amavis" / "amavisd.pid", log=directory / "amavis" / "amavis.log"),
+            amavis=AmavisParts(
+                pid_file=directory / "amavis" / "amavisd.pid",
+                log=directory / "amavis" / "amavis.log",
+                configuration=directory / "amavisd.conf",
+            ),
         )
         try:
             directory.mkdir()
@@ -221,9 +238,10 @@ def _claim(processes: int, name: str | None) -> tuple[Path, Chain]:
             raise ChainError(f'lab "{name}" exists already; use another --name, or take it down first') from None
         _write_state(directory, chain, owner=os.getpid())
     postfix.write_configuration(
-        directory, front=front, reinjection=reinjection, filter_=filter_, sink=sink, processes=processes
-    )
-    amavis.write_configuration(directory, filter_=filter_, reinjection=reinjection, processes=processes)
+        directory, front=front, reinjection=reinjection, filter_=filter_, sink=sink, processes=processes,
+        feed_options=feed_options,
+    )  # fmt: skip
+    amavis.write_configuration(directory, filter_=filter_, reinjection=reinjection, processes=servers, wait_s=wait_s)
     return directory, chain
 
 
@@ -250,6 +268,7 @@ feed = "{chain.postfix.feed}"
 [amavis]
 pid_file = "{chain.amavis.pid_file}"
 log = "{chain.amavis.log}"
+configuration = "{chain.amavis.configuration}"
 """
 
 

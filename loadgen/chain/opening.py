@@ -15,6 +15,7 @@ from typing import Any
 
 from loadgen.chain import lab, postfix
 from loadgen.chain.choice import ChainChoice, LabSettings
+from loadgen.chain.live import LiveTuner
 from loadgen.chain.ports import find_passing_port, wait_for_banner
 from loadgen.chain.reference import ReferenceSettings
 from loadgen.chain.spec import Address, Chain
@@ -29,6 +30,7 @@ __all__ = ["OpenChain", "open_chain"]
 
 _BANNER_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 30.0
+_NOT_APPLIED = "the chain is measured as it is; with --apply loadgen would set process counts, and put everything back"
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,26 @@ async def open_chain(
         front = Address(host=host, port=chain.front.port)
         await asyncio.to_thread(wait_for_banner, front, "front Postfix", _BANNER_TIMEOUT_S)
         settings, unread = _read_settings(chain)
-        yield OpenChain(chain, host, settings, unread)
+        if not choice.apply:
+            yield OpenChain(chain, host, settings, unread, fixed=_NOT_APPLIED)
+            return
+        tuner = await asyncio.to_thread(LiveTuner, chain)
+        chain = chain.model_copy(
+            update={"feed_processes": tuner.present.feed_processes, "filter_servers": tuner.present.filter_servers}
+        )
+        try:
+            yield OpenChain(chain, host, settings, unread, tuner, feed_command=tuner.feed_command)
+        finally:
+            await asyncio.shield(tuner.restore())
 
 
 @asynccontextmanager
 async def _open_lab(settings: LabSettings) -> AsyncIterator[OpenChain]:
     # in a thread, because it waits for daemons; a Ctrl-C meanwhile is noticed as soon as it is up
-    built = await asyncio.to_thread(lab.bring_up, processes=settings.processes)
+    built = await asyncio.to_thread(
+        lab.bring_up, processes=settings.processes, filter_servers=settings.filter_servers,
+        feed_options=settings.feed_options, wait_s=settings.wait_s or 0.0,
+    )  # fmt: skip
     try:
         texts, unread = _read_settings(built.chain)
         texts["amavisd.conf"] = (built.directory / "amavisd.conf").read_text()

@@ -8,9 +8,11 @@ of a message can be joined), and destination limits out of the way of maxproc.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from loadgen.chain.feed import FeedState, FeedText
@@ -21,8 +23,11 @@ __all__ = [
     "DEFAULT_PROCESS_LIMIT",
     "FEED",
     "find_postfix",
+    "find_transport",
     "postfix_version",
     "read_feed",
+    "read_main",
+    "read_options",
     "read_settings",
     "reload_postfix",
     "start_postfix",
@@ -107,8 +112,9 @@ def postfix_version() -> str | None:
 
 
 def write_configuration(
-    directory: Path, *, front: Address, reinjection: Address, filter_: Address, sink: Address, processes: int
-) -> None:
+    directory: Path, *, front: Address, reinjection: Address, filter_: Address, sink: Address, processes: int,
+    feed_options: Mapping[str, str],
+) -> None:  # fmt: skip
     """Write `etc/main.cf` and `etc/master.cf` of a private instance below *directory*, and make its directories."""
     etc = directory / "etc"
     for name in ("etc", "spool", "data", "log"):
@@ -149,6 +155,7 @@ def write_configuration(
         + _SERVICES
         + f"{FEED} unix - - n - {processes} lmtp\n"
         + "".join(f"    -o {option}\n" for option in _FEED_OPTIONS)
+        + "".join(f"    -o {name}={value}\n" for name, value in feed_options.items())
         + f"{reinjection} inet n - n - - smtpd\n"
         + "".join(f"    -o {option}\n" for option in _REINJECTION_OPTIONS)
     )
@@ -270,6 +277,38 @@ def reload_postfix(config_directory: Path) -> None:
     if result.returncode:
         said = result.stderr.strip() or "its log says why"
         raise ChainError(f"{config_directory}: postfix reload: exit {result.returncode}: {said}")
+
+
+def read_main(config_directory: Path | None, *names: str) -> list[str]:
+    """Return the values of main.cf parameters, expanded; None: Postfix's own default directory (or MAIL_CONFIG).
+
+    Raises:
+        ChainError: postconf cannot read it.
+    """
+    where = () if config_directory is None else ("-c", str(config_directory))
+    result = _run(["postconf", *where, "-xh", *names])
+    if result.returncode:
+        raise ChainError(f"postconf: {result.stderr.strip()}")
+    return result.stdout.splitlines()
+
+
+def read_options(config_directory: Path, option: str) -> dict[tuple[str, str], str]:
+    """Return service and type to the value of `-o option=value`, for the services that have it."""
+    return {key[:2]: value for key, value in _read_master(config_directory, "-P").items() if key[2] == option}
+
+
+def find_transport(config_directory: Path, domain: str) -> str:
+    """Return what transport_maps say of *domain*, such as "smtp:[127.0.0.1]:11026"; empty when nothing.
+
+    Raises:
+        ChainError: postconf cannot read the directory.
+    """
+    (maps,) = read_main(config_directory, "transport_maps")
+    for table in re.findall(r"[a-z_]+:(?:\{[^}]*\}|[^\s,]+)", maps):
+        result = _run(["postmap", "-c", str(config_directory), "-q", domain, table])
+        if result.returncode == 0 and result.stdout.strip():
+            return result.stdout.strip()
+    return ""
 
 
 def _main_parameters(feed: str) -> tuple[str, str]:

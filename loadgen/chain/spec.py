@@ -65,12 +65,14 @@ class AmavisParts(_Parts):
     pid_file: Path | None = None
     log: Path | None = None
     """Its own log file; None when it logs to the maillog (syslog), where its lines are then looked for."""
+    configuration: Path | None = None
+    """Its configuration file, or Debian's directory conf.d; only a sweep that may change it needs it."""
 
 
 class Chain(_Parts):
     """One chain under test."""
 
-    kind: Literal["lab", "reference", "file"]
+    kind: Literal["lab", "reference", "file", "local"]
     name: str
     """What reports call it: "lab", "reference", or the chain file's name."""
     about: str = ""

@@ -21,6 +21,9 @@ _SIZE = re.compile(r", size: (\d{1,15})(?=,|$)", re.ASCII)
 _QUEUED_AS = re.compile(r", queued_as: ([0-9A-Za-z]+)(?=[,/]|$)", re.ASCII)
 _ELAPSED = re.compile(r", (\d{1,9}) ms$", re.ASCII)
 _TIMING = re.compile(r"(?:size: \d+, )?TIMING \[total (\d{1,9}) ms[^\]]*\] - (.*)", re.ASCII | re.DOTALL)
+_SA_TIMING = re.compile(r"TIMING-SA total (\d{1,9}) ms - (.*)", re.ASCII | re.DOTALL)
+# of SpamAssassin's own sections only those that wait for others are of interest
+_SA_SECTION = re.compile(r"(\w*(?:dns|razor|pyzor|dcc)\w*): (\d{1,9}(?:\.\d{1,3})?) \(\d+(?:\.\d+)?%\)", re.ASCII)
 # the percentage is followed by the cumulative one without a gap: "SMTP DATA: 38 (24%)26"
 _SECTION = re.compile(r"(.+): (\d{1,9}(?:\.\d{1,3})?) \(\d+%\)\d+", re.ASCII)
 _LONGEST_WHOLE = 1 << 16
@@ -81,6 +84,9 @@ def _parse_text(text: str, at: float) -> list[Row]:
             return _parse_verdict(am_id, verdict, rest, at)
         if (timing := _TIMING.fullmatch(rest)) is not None:
             return _parse_timing(am_id, timing[1], timing[2], at)
+        if (timing := _SA_TIMING.fullmatch(rest)) is not None:
+            waits = _SA_SECTION.findall(timing[2])
+            return [("timing", (at, am_id, f"SA {name}", float(value) / 1000)) for name, value in waits]
         return []
     if rest.startswith("starting. (warm)"):
         return [_remark(at, "reload", text)]

@@ -1,0 +1,201 @@
+"""A chain that runs already, changed and put back: a lab stands in for the live host."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadgen.chain import lab
+from loadgen.chain.journal import JOURNALS
+from loadgen.chain.live import LiveTuner
+from loadgen.chain.tuning import Setting
+from loadgen.errors import ChainError
+from tests.command import LOADGEN, loadgen, read_summary, run_directory
+
+pytestmark = pytest.mark.chain
+
+SWEEP = """\
+about = "a short sweep"
+[timing]
+warm_up = "1s"
+drain = "20s"
+[processes]
+levels = [1, 3]
+repeats = 1
+hold = "6s"
+hold_limit = "6s"
+"""
+
+
+@pytest.fixture
+def host() -> Iterator[lab.Lab]:
+    one = lab.bring_up(processes=2, keep=True, name=f"live{os.getpid()}")
+    try:
+        yield one
+    finally:
+        lab.take_down(one.directory)
+
+
+def digests(host: lab.Lab) -> dict[str, str]:
+    files = [*(host.directory / "etc").iterdir(), host.directory / "amavisd.conf"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def children(host: lab.Lab) -> int:
+    return len(psutil.Process(int((host.directory / "amavis" / "amavisd.pid").read_text())).children())
+
+
+def journals() -> set[Path]:
+    return set(JOURNALS.glob("*.json")) if JOURNALS.is_dir() else set()
+
+
+def test_settings_are_in_force_while_they_are_and_back_to_the_byte_afterwards(host: lab.Lab, tmp_path: Path) -> None:
+    before = digests(host)
+    tuner = LiveTuner(host.chain, tmp_path / "journal")
+    assert tuner.present == Setting(2, 2)
+
+    chain = asyncio.run(
+        tuner.apply(Setting(5, 6, (("lmtp_discard_lhlo_keywords", "pipelining"),), (("max_requests", 50),)))
+    )
+
+    assert (chain.feed_processes, chain.filter_servers) == (5, 6)
+    assert children(host) == 6
+    assert "$max_requests = 50;" in (host.directory / "amavisd.conf").read_text()
+    asyncio.run(tuner.restore())
+    assert digests(host) == before
+    assert children(host) == 2
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_setting_that_amavisd_does_not_accept_never_reaches_the_running_daemon(host: lab.Lab, tmp_path: Path) -> None:
+    before = digests(host)
+    tuner = LiveTuner(host.chain, tmp_path / "journal")
+
+    with pytest.raises(ChainError, match="amavisd does not accept"):
+        asyncio.run(tuner.apply(Setting(2, 2, (), (("no_such_setting_at_all", 1),))))
+
+    assert children(host) == 2
+    asyncio.run(tuner.restore())
+    assert digests(host) == before
+
+
+def test_sweep_with_apply_measures_every_level_and_leaves_the_host_as_it_was(host: lab.Lab, tmp_path: Path) -> None:
+    before, left = digests(host), journals()
+    profile = tmp_path / "sweep.toml"
+    profile.write_text(SWEEP)
+
+    said = loadgen("run", profile, "--chain", host.directory / "chain.toml", "--apply", "--output", tmp_path / "runs")
+
+    assert said.returncode in (0, 4), said.stderr
+    steps = read_summary(run_directory(tmp_path / "runs"))["steps"]
+    assert {(step["feed_processes"], step["filter_servers"]) for step in steps} == {(1, 1), (3, 3)}
+    assert digests(host) == before
+    assert children(host) == 2
+    assert journals() == left
+
+
+def test_sweep_without_apply_changes_nothing_and_measures_what_is_there(host: lab.Lab, tmp_path: Path) -> None:
+    before = digests(host)
+    changed_at = {path: path.stat().st_mtime_ns for path in (host.directory / "etc").iterdir()}
+    profile = tmp_path / "sweep.toml"
+    profile.write_text(SWEEP)
+
+    said = loadgen("run", profile, "--chain", host.directory / "chain.toml", "--output", tmp_path / "runs")
+
+    assert "measured as it is" in said.stderr
+    steps = read_summary(run_directory(tmp_path / "runs"))["steps"]
+    assert {(step["feed_processes"], step["filter_servers"]) for step in steps} == {(2, 2)}
+    assert digests(host) == before
+    assert {path: path.stat().st_mtime_ns for path in changed_at} == changed_at
+
+
+def start_sweep(host: lab.Lab, tmp_path: Path) -> subprocess.Popen[str]:
+    """Start a sweep and return it once a level other than the present one is being measured."""
+    profile = tmp_path / "sweep.toml"
+    profile.write_text(SWEEP.replace('"6s"', '"60s"'))
+    process = subprocess.Popen(
+        [*LOADGEN, "run", str(profile), "--chain", str(host.directory / "chain.toml"), "--apply", "--output", str(tmp_path / "runs")],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if " warm-up " in line:
+            assert children(host) != 2
+            return process
+    raise AssertionError(f"the run ended before its first level: exit {process.wait()}")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_sweep_puts_everything_back(host: lab.Lab, tmp_path: Path, how: signal.Signals) -> None:
+    before, left = digests(host), journals()
+    process = start_sweep(host, tmp_path)
+
+    process.send_signal(how)
+    process.communicate()
+
+    assert process.returncode == 130
+    assert digests(host) == before
+    assert children(host) == 2
+    assert journals() == left
+
+
+def test_restore_puts_back_what_a_killed_sweep_left(host: lab.Lab, tmp_path: Path) -> None:
+    before, left = digests(host), journals()
+    process = start_sweep(host, tmp_path)
+    process.kill()
+    process.communicate()
+    assert digests(host) != before
+    assert len(journals() - left) == 1
+
+    said = loadgen("restore")
+
+    assert said.returncode == 0, said.stderr
+    assert "put back" in said.stdout
+    assert digests(host) == before
+    assert journals() == left
+    deadline = time.monotonic() + 30
+    while children(host) != 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children(host) == 2
+    assert "nothing to put back" in loadgen("restore").stdout
+
+
+def test_next_run_puts_back_what_a_killed_one_left(host: lab.Lab, tmp_path: Path) -> None:
+    before = digests(host)
+    process = start_sweep(host, tmp_path)
+    process.kill()
+    process.communicate()
+
+    said = loadgen("run", "quick", "--chain", "reference", "--dry-run")
+
+    assert "left settings changed; putting them back" in said.stderr
+    assert digests(host) == before
+
+
+def test_who_is_not_root_is_refused_before_anything_starts(host: lab.Lab, tmp_path: Path) -> None:
+    profile = tmp_path / "sweep.toml"
+    profile.write_text(SWEEP)
+    chain = tmp_path / "chain.toml"
+    chain.write_text((host.directory / "chain.toml").read_text())
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_uid == os.getuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    script = (
+        "import os, sys\nos.setgid(65534); os.setuid(65534)\n"
+        "sys.argv = ['loadgen', 'run', sys.argv[1], '--chain', sys.argv[2], '--apply', '--output', '/nonexistent']\n"
+        "from loadgen.cli import main\nmain()\n"
+    )
+    said = subprocess.run(
+        [LOADGEN[0], "-c", script, str(profile), str(chain)], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parent.parent.parent,
+    )  # fmt: skip
+
+    assert said.returncode == 2, said.stderr
+    assert "--apply: changing the settings of Postfix and amavisd needs root" in said.stderr
