@@ -43,6 +43,21 @@ DEFECTS: list[tuple[str, str, Made, Callable[[Path], None]]] = [
     ("not-a-mail-server", "information", made(kind="reference"), plant_nothing),
     ("pipelining-stall", "warning", made(timing={"SMTP DATA": 0.044, "SA check": 0.07}), plant_nothing),
     ("feed-exceeds-servers", "warning", made(feed_processes=8), plant_nothing),
+    ("servers-exceed-feed", "information", made(feed_processes=2), plant_nothing),
+    (
+        "reinjection-limit-low", "warning", BASE,
+        plant_sql("UPDATE meta SET value = json_set(value, '$.reinjection_processes', 3) WHERE key = 'chain'"),
+    ),
+    ("amavisd-restarted", "error", BASE, plant_sql("INSERT INTO remark VALUES (10, 'amavisd', 'restart', 'starting.')")),
+    ("postfix-restarted", "error", BASE, plant_sql("INSERT INTO remark VALUES (10, 'postfix', 'restart', 'another master')")),
+    ("network-tests-on", "warning", BASE, plant_sql("INSERT INTO timing VALUES (8, '1-1', 'SA poll_dns_idle', 0.2)")),
+    (
+        "in-flow-delay", "warning", BASE,
+        plant_sql("UPDATE message SET ended_at = started_at + 1.02 WHERE rowid % 10 = 0"),
+    ),
+    ("retrograde", "warning", made(service_factor={8: 1.6}), plant_nothing),
+    ("memory-bound", "warning", BASE, plant_sql("UPDATE sample SET value = 0.3 WHERE name = 'host.psi_memory_some'")),
+    ("disk-bound", "warning", BASE, plant_sql("UPDATE sample SET value = 0.97 WHERE name = 'host.disk_busy'")),
     ("destination-limit-caps", "warning", made(destination_limit=3), plant_nothing),
     ("held-children", "warning", made(c_s=0.11, held=1.5), plant_nothing),
     ("children-missing", "warning", BASE, plant_sql("UPDATE sample SET value = 3 WHERE name = 'amavis.children' AND at > 8")),
@@ -73,6 +88,7 @@ DEFECTS: list[tuple[str, str, Made, Callable[[Path], None]]] = [
     ("generator-saturated", "error", made(generator_cores=0.97), plant_nothing),
     ("generator-late", "information", BASE, plant_sql("INSERT INTO sample VALUES (8, 'own.generator_lag_s', 0.3)")),
     ("sink-slow", "warning", made(sink_cores=0.6), plant_nothing),
+    ("sink-slow", "warning", BASE, plant_sql("UPDATE delivery SET d_s = 0.4 WHERE station = 'delivery'")),
     ("own-cost", "information", made(generator_cores=0.3), plant_nothing),
     ("host-busy", "warning", BASE, plant_sql("UPDATE sample SET value = value + 1.5 WHERE name = 'host.cpu_busy'")),
     ("steal", "warning", BASE, plant_sql("UPDATE sample SET value = 0.5 WHERE name = 'host.cpu_steal'")),
@@ -104,7 +120,11 @@ def test_healthy_run_has_no_findings(healthy: dict[str, Finding]) -> None:
     assert healthy == {}
 
 
-@pytest.mark.parametrize(("name", "severity", "built", "plant"), DEFECTS, ids=[defect[0] for defect in DEFECTS])
+@pytest.mark.parametrize(
+    ("name", "severity", "built", "plant"),
+    DEFECTS,
+    ids=[f"{place}-{defect[0]}" for place, defect in enumerate(DEFECTS)],
+)
 def test_planted_defect_is_found(
     tmp_path: Path, name: str, severity: str, built: Made, plant: Callable[[Path], None]
 ) -> None:
@@ -117,6 +137,20 @@ def test_planted_defect_is_found(
     assert got[name]["severity"] == severity
     assert got[name]["evidence"]
     assert got[name]["advice"]
+
+
+def test_configuration_that_lets_spamassassin_ask_the_network_is_found(tmp_path: Path) -> None:
+    directory = make_run(tmp_path / "run", BASE)
+    set_meta(directory, "settings", {"amavisd.conf": "$sa_local_tests_only = 1;\n $sa_local_tests_only = 0;\n"})
+
+    assert "network-tests-on" in findings_of(directory)
+
+
+def test_replies_spread_over_a_second_are_no_flow_delay(tmp_path: Path) -> None:
+    directory = make_run(tmp_path / "run", BASE)
+    change(directory, "UPDATE message SET ended_at = started_at + 0.02 * (rowid % 100)")
+
+    assert "in-flow-delay" not in findings_of(directory)
 
 
 def test_held_children_at_saturation_are_no_defect(tmp_path: Path) -> None:

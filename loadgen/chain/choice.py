@@ -62,6 +62,7 @@ class _ChainFile(_Table):
     feed_processes: Annotated[int, Field(ge=1)] | None = None
     filter_servers: Annotated[int, Field(ge=1)] | None = None
     destination_concurrency_limit: Annotated[int, Field(ge=1)] | None = None
+    reinjection_processes: Annotated[int, Field(ge=1)] | None = None
     postfix: PostfixParts | None = None
     amavis: AmavisParts | None = None
     allow: Allow = Allow()
@@ -175,7 +176,8 @@ def _read_chain_file(path: Path, processes: int | None) -> ChainChoice:
     chain = Chain(
         kind="file", name=path.stem, about=file.about, front=file.front, sink=file.sink, filter=file.filter,
         reinjection=file.reinjection, processes=same, feed_processes=file.feed_processes, filter_servers=file.filter_servers,
-        destination_concurrency_limit=file.destination_concurrency_limit, postfix=file.postfix, amavis=file.amavis,
+        destination_concurrency_limit=file.destination_concurrency_limit,
+        reinjection_processes=file.reinjection_processes, postfix=file.postfix, amavis=file.amavis,
     )  # fmt: skip
     return ChainChoice(why, file.allow, chain=chain)
 

@@ -102,7 +102,6 @@ async def _open_lab(settings: LabSettings) -> AsyncIterator[OpenChain]:
     )  # fmt: skip
     try:
         texts, unread = _read_settings(built.chain)
-        texts["amavisd.conf"] = (built.directory / "amavisd.conf").read_text()
         tuner = LabTuner(built)
         yield OpenChain(built.chain, built.chain.front.host, texts, unread, tuner, feed_command=tuner.feed_command)
     finally:
@@ -134,11 +133,15 @@ async def _open_reference(
 
 
 def _read_settings(chain: Chain) -> tuple[dict[str, str], str]:
-    """Return the texts of Postfix's configuration, or why they cannot be read; the measurement is possible without."""
+    """Return the configuration texts, or why they cannot be read; the measurement is possible without."""
     directory = chain.postfix.config_directory if chain.postfix is not None else None
-    if directory is None:
-        return {}, ""
+    texts: dict[str, str] = {}
     try:
-        return postfix.read_settings(directory), ""
+        if directory is not None:
+            texts = postfix.read_settings(directory)
+        if chain.amavis is not None and (configuration := chain.amavis.configuration) is not None:
+            files = sorted(configuration.iterdir()) if configuration.is_dir() else [configuration]
+            texts["amavisd.conf"] = "\n".join(file.read_text(errors="replace") for file in files)
     except (ChainError, OSError) as error:
-        return {}, str(error)
+        return texts, str(error)
+    return texts, ""
