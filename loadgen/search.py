@@ -28,6 +28,10 @@ _SHARE_OF_EXHAUSTIVE = 3
 _LEAST_VISITS = 8
 _TRIES_BEYOND = 2
 """A level is tried this many times more than its repeats when steps are not valid."""
+_CONFIRM_SHARE = 2
+"""Levels under adopted variants get this part of the visits of the first search: what they are near is known."""
+_LOW_LOAD_HOLD = 1.5
+"""Longest hold at low load, as a multiple of the shortest: gains there are large, or not worth a setting."""
 _MOST_WAITING = 40
 """Sessions beyond the feed's processes: enough that its queue never runs dry, and no more than the front can hold."""
 _MEMORY_RESERVE = 0.1
@@ -127,7 +131,8 @@ class Search:
         wanted = self.profile.processes
         assert wanted is not None  # noqa: S101 (a search is made for a sweep only)
         allowed = list(wanted.levels) if wanted.levels is not None else list(range(1, self._largest(rows) + 1))
-        budget = max(_LEAST_VISITS, len(allowed) * wanted.repeats // _SHARE_OF_EXHAUSTIVE)
+        budget = len(allowed) * wanted.repeats // _SHARE_OF_EXHAUSTIVE
+        budget = max(_LEAST_VISITS, budget if around is None else budget // _CONFIRM_SHARE)
         # what was tried and never came out valid is left alone after a few times
         allowed = [level for level in allowed if level in measured or tried.get(level, 0) <= _TRIES_BEYOND]
         if not allowed or sum(tried.values()) >= budget + _TRIES_BEYOND:
@@ -220,7 +225,9 @@ def make_steps(profile: Profile, visit: Visit, feed_processes: int, first: int) 
             warm_up_s=profile.timing.warm_up_s,
             hold_s=wanted.hold_s,
             drain_limit_s=profile.timing.drain_s,
-            hold_limit_s=wanted.hold_limit_s,
+            hold_limit_s=min(wanted.hold_limit_s, _LOW_LOAD_HOLD * wanted.hold_s)
+            if load == "low"
+            else wanted.hold_limit_s,
             precision=profile.timing.precision,
         )
         for place, load in enumerate(visit.loads)

@@ -19,7 +19,7 @@ def queued(queue_directory: Path) -> int:
     return sum(1 for name in ("incoming", "active") for _ in os.scandir(queue_directory / name))
 
 
-def drain_slope_per_s(built: lab.Lab, files: list[Path]) -> tuple[float, float]:
+def drain_slope_per_s(built: lab.Lab, files: list[Path], backlog: int = BACKLOG) -> tuple[float, float]:
     """Return msg/s, the slope of the queue depth between 75 % and 25 % of a backlog, and the children meanwhile."""
     chain = built.chain
     assert chain.postfix is not None
@@ -35,7 +35,7 @@ def drain_slope_per_s(built: lab.Lab, files: list[Path]) -> tuple[float, float]:
                     "-s",
                     "4",
                     "-m",
-                    str(BACKLOG // FILES),
+                    str(backlog // FILES),
                     "-F",
                     str(path),
                     "-N",

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 ROUNDS = int(os.environ.get("LOADGEN_BENCH_ROUNDS", "3"))
 LEVELS = (1, 2, 3, 4, 6, 8)
 MENDED = (("lmtp_discard_lhlo_keywords", "pipelining"),)
+_BACKLOG = 320
 SIMULATIONS = int(os.environ.get("LOADGEN_BENCH_SIMULATIONS", "1000"))
 
 
@@ -114,7 +115,7 @@ def sweep_independently(
     tuner = LabTuner(built)
     for level in order:
         asyncio.run(tuner.apply(Setting(level, level, options)))
-        slope, children = drain_slope_per_s(built, files)
+        slope, children = drain_slope_per_s(built, files, _BACKLOG)
         found[level].append(slope)
         print(f"  drain at {level} processes: {slope:.2f} msg/s ({children:.1f} children)", flush=True)
     return found
@@ -127,7 +128,7 @@ def test_recommended_level_is_within_five_per_cent_of_the_best_by_an_independent
 ) -> None:
     profile = tmp_path / "size.toml"
     profile.write_text(
-        'about = "a search"\n[timing]\nwarm_up = "3s"\ndrain = "60s"\n[processes]\nsearch = "auto"\nmax = 8\nhold = "8s"\nhold_limit = "24s"\n'
+        'about = "a search"\n[timing]\nwarm_up = "2s"\ndrain = "60s"\n[processes]\nsearch = "auto"\nmax = 8\nhold = "8s"\nhold_limit = "16s"\n'
     )
     chain = tmp_path / "chain.toml"
     feed = ", ".join(f'{name} = "{value}"' for name, value in options)
@@ -156,7 +157,7 @@ def test_recommended_level_is_within_five_per_cent_of_the_best_by_an_independent
 
 @pytest.mark.chain
 def test_search_agrees_with_every_level_three_times_in_a_third_of_the_time(tmp_path: Path) -> None:
-    base = 'about = "both"\n[timing]\nwarm_up = "3s"\ndrain = "60s"\n[processes]\nhold = "8s"\nhold_limit = "24s"\n'
+    base = 'about = "both"\n[timing]\nwarm_up = "2s"\ndrain = "60s"\n[processes]\nhold = "8s"\nhold_limit = "16s"\n'
     took, recommended = {}, {}
     for name, how in (("auto", 'search = "auto"\nmax = 8\n'), ("exhaustive", "levels = [1, 2, 3, 4, 5, 6, 7, 8]\n")):
         profile = tmp_path / f"{name}.toml"
