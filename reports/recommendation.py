@@ -252,13 +252,20 @@ def _find_ceilings(
                 text=f"A message costs {cpu_s * 1000:.0f} ms of CPU: {facts.cpus} cores cannot carry more than {per_s:.1f} msg/s.",
             )
         )  # fmt: skip
+    more = choice.best_per_s / choice.per_s - 1
+    gain = (
+        f"bring {more:+.0%} at the most ({choice.best_per_s:.1f} msg/s at {choice.best})"
+        if more > 0.005
+        else "bring nothing"
+    )
     found.append(
         Ceiling(
-            name="feed and filter processes", per_s=choice.best_per_s, processes=choice.best,
-            text=f"More processes than {choice.processes} bring {choice.best_per_s / choice.per_s - 1:+.0%} at the most "
-            f"({choice.best_per_s:.1f} msg/s at {choice.best}).",
+            name="feed and filter processes",
+            per_s=max(choice.best_per_s, choice.per_s),
+            processes=choice.best,
+            text=f"More processes than {choice.processes} {gain}.",
         )
-    )  # fmt: skip
+    )
     known = facts.proposal
     for name, limit in (
         ("destination concurrency limit", known.destination_concurrency_limit if known else None),
