@@ -184,8 +184,7 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
         valid=True,
         reasons=[],
     )
-    steady = rate.steady and (hold is None or hold.settled)
-    row["reasons"] = find_reasons(row, _surroundings(run, plan, hold, steady, pacing, telemetry))
+    row["reasons"] = find_reasons(row, _surroundings(run, plan, hold, rate.steady, pacing, telemetry))
     row["valid"] = not row["reasons"]
     return row
 
@@ -217,6 +216,7 @@ def _surroundings(
         hold_whole=hold is not None and hold.whole,
         planned_hold_s=plan["hold_s"] or 0.0,
         steady=steady,
+        settled=hold is None or hold.settled,
         remarks=Counter(kind for kind, _ in inside),
         filter_servers=setting.filter_servers if setting else chain.get("filter_servers"),
         swept_load=setting.load if setting else "",

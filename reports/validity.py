@@ -4,6 +4,7 @@ Pure: a step's row and what happened around it in, short texts with numbers
 out. A step that is not valid is shown, marked, and kept out of the verdict.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -40,6 +41,8 @@ class Surroundings:
     hold_whole: bool
     planned_hold_s: float
     steady: bool
+    settled: bool = True
+    """MSER-5 found a beginning of the steady state."""
     remarks: Mapping[str, int] = field(default_factory=dict)
     """Kind to how many fell between the ramp and the end of the step."""
     filter_servers: int | None = None
@@ -66,6 +69,8 @@ def find_reasons(row: StepRow, around: Surroundings) -> list[str]:
         reasons.append(f"only {row['deliveries']} deliveries in the hold, want {_LEAST_DELIVERIES}")
     elif not around.steady and row["halves_change"] is not None:
         reasons.append(f"not steady: the second half of the hold delivered {row['halves_change']:+.0%}")
+    elif not around.settled:
+        reasons.append("not steady: the rate changed late in the hold, whatever is cut from its beginning (MSER-5)")
     if row["overloaded"] and around.pacing == "delivered":
         growth = row["queue_depth"]["growth_per_s"] or 0.0
         reasons.append(f"the queue grew by {growth:.2f} messages a second in a closed system")
@@ -105,7 +110,10 @@ def find_reasons(row: StepRow, around: Surroundings) -> list[str]:
     # messages that are in the chain when the window begins or ends belong to one side only
     edges = (row["response_s"]["max"] or 0.0) / row["hold_s"]
     margin = _LITTLE_MARGIN + edges
-    if little is not None and little["error_ratio"] > margin and not row["overloaded"] and around.hold_whole:
+    # a feed larger than the filter lets some messages wait for minutes behind kept sessions: its cost, no fault of the record
+    starved = (row["feed_processes"] or 0) > (row["filter_servers"] or math.inf)
+    counts = not row["overloaded"] and around.hold_whole and not starved
+    if little is not None and little["error_ratio"] > margin and counts:
         reasons.append(
             f"Little's law is off by {little['error_ratio']:.0%}: "
             f"{little['in_chain']:.1f} messages in the chain, X R = {little['x_times_r']:.1f}"

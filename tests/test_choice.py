@@ -1,5 +1,6 @@
 """Which chain is chosen, and what is said about it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,35 @@ def test_chain_file_with_unequal_sides_has_no_common_process_count(tmp_path: Pat
     assert got is not None
     assert (got.front.host, got.front.port) == ("::1", 25)
     assert got.processes is None
+
+
+RUNNING = 'front = "127.0.0.1:25"\nsink = "127.0.0.1:11026"\nfeed_processes = 2\nfilter_servers = 2\n'
+
+
+def test_apply_needs_root_and_says_so_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mx.toml"
+    path.write_text(RUNNING)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+
+    with pytest.raises(ChainError, match="--apply: changing the settings of Postfix and amavisd needs root"):
+        choose_chain(str(path), apply=True)
+
+    assert not choose_chain(str(path)).apply
+
+
+def test_apply_is_refused_for_a_chain_of_our_own() -> None:
+    with pytest.raises(ChainError, match="leave --apply out"):
+        choose_chain("reference", apply=True)
+
+
+def test_lab_settings_may_put_the_sides_out_of_step_and_let_scans_wait(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(
+        '[lab]\nprocesses = 8\nfilter_servers = 2\nwait = "700ms"\nfeed_options = { lmtp_connection_cache_on_demand = "no" }\n'
+    )
+
+    settings = choose_chain(str(path)).lab
+
+    assert settings is not None
+    assert (settings.processes, settings.filter_servers, settings.wait_s) == (8, 2, 0.7)
+    assert settings.feed_options == {"lmtp_connection_cache_on_demand": "no"}

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 ROUNDS = int(os.environ.get("LOADGEN_BENCH_ROUNDS", "3"))
 LEVELS = (1, 2, 3, 4, 6, 8)
 MENDED = (("lmtp_discard_lhlo_keywords", "pipelining"),)
-_BACKLOG = 320
+_BACKLOG = 240
 SIMULATIONS = int(os.environ.get("LOADGEN_BENCH_SIMULATIONS", "1000"))
 
 

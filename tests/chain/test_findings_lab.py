@@ -147,7 +147,8 @@ def lossy(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         postconf(built, "-e", "smtp_destination_recipient_limit=1")
         reload_postfix(built)
         rule = "header LOADGEN_FIVE Message-ID =~ /5@/\nscore LOADGEN_FIVE 2000\n"
-        (built.directory / "spamassassin" / "local.cf").open("a").write(rule)
+        rules = built.directory / "spamassassin" / "local.cf"
+        rules.write_text(rules.read_text() + rule)
         reload_amavisd(built, "$final_spam_destiny = D_DISCARD;")
         return find(
             built, tmp_path_factory.mktemp("lossy"), [(6, "6s")], '[pacing]\nkind = "delivered"\ndelivery_timeout = "1s"\n'

@@ -177,25 +177,3 @@ def test_next_run_puts_back_what_a_killed_one_left(host: lab.Lab, tmp_path: Path
 
     assert "left settings changed; putting them back" in said.stderr
     assert digests(host) == before
-
-
-def test_who_is_not_root_is_refused_before_anything_starts(host: lab.Lab, tmp_path: Path) -> None:
-    profile = tmp_path / "sweep.toml"
-    profile.write_text(SWEEP)
-    chain = tmp_path / "chain.toml"
-    chain.write_text((host.directory / "chain.toml").read_text())
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
-    script = (
-        "import os, sys\nos.setgid(65534); os.setuid(65534)\n"
-        "sys.argv = ['loadgen', 'run', sys.argv[1], '--chain', sys.argv[2], '--apply', '--output', '/nonexistent']\n"
-        "from loadgen.cli import main\nmain()\n"
-    )
-    said = subprocess.run(
-        [LOADGEN[0], "-c", script, str(profile), str(chain)], capture_output=True, text=True, check=False,
-        cwd=Path(__file__).parent.parent.parent,
-    )  # fmt: skip
-
-    assert said.returncode == 2, said.stderr
-    assert "--apply: changing the settings of Postfix and amavisd needs root" in said.stderr
