@@ -74,6 +74,8 @@ async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCo
 
 
 def _has_steps(directory: Path) -> bool:
+    if not (directory / "run.sqlite").is_file():  # refused before there was a record
+        return False
     with RunReader(directory) as reader:
         return bool(reader.query("SELECT 1 FROM step LIMIT 1"))
 

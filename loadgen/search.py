@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from loadgen.chain.tuning import Setting
 from loadgen.plan import Step
-from loadgen.profile import Profile
+from loadgen.profile import Processes, Profile
 from loadgen.variants import PRESENT, STOCK, Variant, join_names
 from reports.gains import VariantFacts, adopt, measure_gains
 from reports.sizing import Choice, Spread, choose_processes, measure_spread
@@ -47,6 +47,8 @@ class Visit:
     purpose: str
     """level, confirm or variant."""
     loads: tuple[str, ...]
+    patience: int = 1
+    """Times the longest hold of the profile: more where a level was too slow for it before."""
 
     @property
     def name(self) -> str:
@@ -109,7 +111,10 @@ class Search:
             level = self._next_of_all(wanted.levels, measured, tried, wanted.repeats)
         else:
             level = self._next_of_search(rows, measured, tried, around)
-        return None if level is None else Visit(level, variants, purpose, ("saturated",))
+        if level is None:
+            return None
+        fruitless = tried.get(level, 0) - len(measured.get(level, ()))
+        return Visit(level, variants, purpose, ("saturated",), patience=2 ** min(fruitless, _TRIES_BEYOND))
 
     def _next_of_all(
         self, levels: Sequence[int], measured: Mapping[int, Sequence[float]], tried: Mapping[int, int], repeats: int
@@ -225,13 +230,15 @@ def make_steps(profile: Profile, visit: Visit, feed_processes: int, first: int) 
             warm_up_s=profile.timing.warm_up_s,
             hold_s=wanted.hold_s,
             drain_limit_s=profile.timing.drain_s,
-            hold_limit_s=min(wanted.hold_limit_s, _LOW_LOAD_HOLD * wanted.hold_s)
-            if load == "low"
-            else wanted.hold_limit_s,
+            hold_limit_s=_hold_limit_s(wanted, load) * visit.patience,
             precision=profile.timing.precision,
         )
         for place, load in enumerate(visit.loads)
     ]
+
+
+def _hold_limit_s(wanted: Processes, load: str) -> float:
+    return min(wanted.hold_limit_s, _LOW_LOAD_HOLD * wanted.hold_s) if load == "low" else wanted.hold_limit_s
 
 
 def concurrency_of(load: str, processes: int, feed_processes: int) -> int:

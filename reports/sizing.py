@@ -62,8 +62,6 @@ class Choice:
     falls: bool
     """The largest level is significantly slower than the best, and by more than the margin."""
     spread: Spread
-    weight: Mapping[int, float]
-    """Process count to the share of draws in which it was the right one."""
 
 
 def student(freedom: int, share: float) -> float:
@@ -144,7 +142,6 @@ def choose_processes(levels: Mapping[int, Sequence[float]], within: float, sprea
         at_largest=last > 0 and (chosen == last or rise > max(within / 2, quantile * rise_error)),
         falls=fall > -math.log1p(-within) and fall > quantile * fall_error,
         spread=spread,
-        weight={int(value): float(share) for value, share in zip(values, times / _DRAWS, strict=True)},
     )
 
 

@@ -170,6 +170,14 @@ def test_steps_of_a_visit_hold_for_the_precision_of_the_profile() -> None:
     assert (step.step, step.concurrency, step.hold_s, step.hold_limit_s, step.precision) == (7, 6, 5.0, 20.0, 0.03)
 
 
+def test_level_too_slow_for_its_hold_is_given_twice_as_long() -> None:
+    profile = make_profile('[processes]\nlevels = [2]\nrepeats = 1\nhold = "5s"\nhold_limit = "10s"\n')
+    visit = Search(profile, (), Setting(2, 2), 2).next_visit([make_row(level=2, valid=False)])
+    assert visit is not None
+
+    assert make_steps(profile, visit, 2, 1)[0].hold_limit_s == 20.0
+
+
 def test_invalid_visit_is_taken_again() -> None:
     search = Search(make_profile("[processes]\nlevels = [2]\nrepeats = 1\n"), (), Setting(2, 2), 2)
 
