@@ -11,9 +11,10 @@ mail is queued.
 from dataclasses import dataclass
 from typing import Protocol
 
+from loadgen.chain.feed import FeedState
 from loadgen.chain.spec import Chain
 
-__all__ = ["Setting", "Tuner"]
+__all__ = ["Setting", "Tuner", "chain_under"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,17 @@ class Tuner(Protocol):
 
     async def restore(self) -> None:
         """Bring back what was found; nothing happens when nothing was changed."""
+
+
+def chain_under(chain: Chain, setting: Setting, feed: FeedState | None = None) -> Chain:
+    """Return *chain* as it is under *setting*; *feed*: as Postfix then has it, None where there is no Postfix."""
+    same = setting.feed_processes == setting.filter_servers
+    return chain.model_copy(
+        update={
+            "processes": setting.feed_processes if same else None,
+            "feed_processes": setting.feed_processes,
+            "filter_servers": setting.filter_servers,
+            "destination_concurrency_limit": feed.destination_concurrency if feed else setting.feed_processes,
+            "reinjection_processes": feed.reinjection_processes if feed else chain.reinjection_processes,
+        }
+    )

@@ -7,7 +7,7 @@ from loadgen.chain.feed import FeedState, plan_feed
 from loadgen.chain.lab import Lab
 from loadgen.chain.observe import Observer, Sight, check_nothing_queued, list_queued
 from loadgen.chain.spec import Chain
-from loadgen.chain.tuning import Setting
+from loadgen.chain.tuning import Setting, chain_under
 from loadgen.errors import ChainError, CollectorError
 
 __all__ = ["LabTuner"]
@@ -58,15 +58,7 @@ class LabTuner:
         now = await asyncio.to_thread(self._read)
         if now.text != wanted:
             raise ChainError(f"{self._etc}: postconf shows {now.text}, want {wanted}; has somebody else changed it?")
-        same = setting.feed_processes == setting.filter_servers
-        return self._chain.model_copy(
-            update={
-                "processes": setting.feed_processes if same else None,
-                "feed_processes": setting.feed_processes, "filter_servers": setting.filter_servers,
-                "destination_concurrency_limit": now.destination_concurrency,
-                "reinjection_processes": now.reinjection_processes,
-            }
-        )  # fmt: skip
+        return chain_under(self._chain, setting, now)
 
     async def restore(self) -> None:
         """Bring back the configuration as it was found, to the byte; also while mail is queued.

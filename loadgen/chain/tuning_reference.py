@@ -1,7 +1,7 @@
 """Change the process counts of a reference chain, and the options that its settings give an effect."""
 
 from loadgen.chain.spec import Chain
-from loadgen.chain.tuning import Setting
+from loadgen.chain.tuning import Setting, chain_under
 from loadgen.child import Child
 from loadgen.errors import ChainError
 
@@ -36,13 +36,7 @@ class ReferenceTuner:
             raise ChainError(str(error)) from error
         if problem:
             raise ChainError(f"reference chain: {problem}; settings are changed only when there is none")
-        both = setting.feed_processes if setting.feed_processes == setting.filter_servers else None
-        return self._chain.model_copy(
-            update={
-                "processes": both, "feed_processes": setting.feed_processes, "filter_servers": setting.filter_servers,
-                "destination_concurrency_limit": setting.feed_processes,
-            }
-        )  # fmt: skip
+        return chain_under(self._chain, setting)
 
     async def restore(self) -> None:
         """Do nothing: the chain ends with the run."""

@@ -23,6 +23,7 @@ from loadgen.profile import Message
 from loadgen.traffic.message import MessageFactory
 from tests.bench.drain import FILES, drain_slope_per_s
 from tests.command import loadgen, read_summary, write_profile
+from tests.labs import lab_up
 
 pytestmark = [pytest.mark.chain, pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -32,11 +33,8 @@ MOST_ROUNDS = 4 * ROUNDS
 
 @pytest.fixture
 def built() -> Iterator[lab.Lab]:
-    one = lab.bring_up(processes=2, keep=True, name=f"bench{os.getpid()}")
-    try:
+    with lab_up("bench") as one:
         yield one
-    finally:
-        lab.take_down(one.directory)
 
 
 def test_reported_throughput_is_the_slope_of_an_independent_drain(built: lab.Lab, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from reports.levels import level_rates
 from reports.sizing import choose_processes
 from tests.bench.drain import FILES, drain_slope_per_s
 from tests.command import loadgen, read_summary, run_directory
+from tests.labs import lab_up
 from tests.make_rows import Simulated, make_profile
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
@@ -95,11 +96,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def built() -> Iterator[lab.Lab]:
-    one = lab.bring_up(processes=2, keep=True, name=f"bench{os.getpid()}")
-    try:
+    with lab_up("bench") as one:
         yield one
-    finally:
-        lab.take_down(one.directory)
 
 
 def sweep_independently(

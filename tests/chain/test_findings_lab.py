@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ import pytest
 
 from loadgen.chain import lab
 from tests.command import LOADGEN, read_summary, run_directory, write_profile
+from tests.labs import lab_up
 
 pytestmark = pytest.mark.chain
 
@@ -30,19 +30,6 @@ ALL = {
     "queue-not-drained", "not-steady", "retrograde", "memory-bound", "disk-bound", "host-busy", "steal",
 }  # fmt: skip
 MAY_COME_FROM_A_BUSY_MACHINE = {"not-steady", "host-busy", "steal", "generator-saturated", "memory-bound", "disk-bound"}
-
-
-@contextmanager
-def lab_up(
-    name: str, processes: int = 2, servers: int | None = None, options: dict[str, str] | None = None
-) -> Iterator[lab.Lab]:
-    one = lab.bring_up(
-        processes=processes, filter_servers=servers, feed_options=options, keep=True, name=f"{name}{os.getpid()}"
-    )
-    try:
-        yield one
-    finally:
-        lab.take_down(one.directory)
 
 
 def postconf(built: lab.Lab, *arguments: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 import signal
 import subprocess
 import time
@@ -18,6 +17,7 @@ from loadgen.chain.live import LiveTuner
 from loadgen.chain.tuning import Setting
 from loadgen.errors import ChainError
 from tests.command import LOADGEN, loadgen, read_summary, run_directory
+from tests.labs import lab_up
 
 pytestmark = pytest.mark.chain
 
@@ -36,11 +36,8 @@ hold_limit = "6s"
 
 @pytest.fixture
 def host() -> Iterator[lab.Lab]:
-    one = lab.bring_up(processes=2, keep=True, name=f"live{os.getpid()}")
-    try:
+    with lab_up("live") as one:
         yield one
-    finally:
-        lab.take_down(one.directory)
 
 
 def digests(host: lab.Lab) -> dict[str, str]:

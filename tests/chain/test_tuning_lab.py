@@ -1,7 +1,6 @@
 """The process counts of a real lab, changed between steps by reload and seen to be in force."""
 
 import asyncio
-import os
 import smtplib
 import subprocess
 from collections.abc import Iterator
@@ -15,17 +14,15 @@ from loadgen.chain.tuning import Setting
 from loadgen.chain.tuning_lab import LabTuner
 from loadgen.errors import ChainError
 from tests.command import loadgen, read_summary, run_directory
+from tests.labs import lab_up
 
 pytestmark = pytest.mark.chain
 
 
 @pytest.fixture
 def built() -> Iterator[lab.Lab]:
-    one = lab.bring_up(processes=2, keep=True, name=f"tune{os.getpid()}")
-    try:
+    with lab_up("tune") as one:
         yield one
-    finally:
-        lab.take_down(one.directory)
 
 
 def postconf(built: lab.Lab, *arguments: str) -> str:

@@ -1,0 +1,21 @@
+"""A lab for a test: up with the options it needs, down whatever happens."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from loadgen.chain import lab
+
+
+@contextmanager
+def lab_up(
+    name: str, processes: int = 2, servers: int | None = None, options: dict[str, str] | None = None
+) -> Iterator[lab.Lab]:
+    """Bring a lab up that stays up until the block ends; *options* are of the feed's service."""
+    one = lab.bring_up(
+        processes=processes, filter_servers=servers, feed_options=options, keep=True, name=f"{name}{os.getpid()}"
+    )
+    try:
+        yield one
+    finally:
+        lab.take_down(one.directory)
