@@ -318,10 +318,10 @@ def _between(
     choice: Choice, measured: Mapping[int, Sequence[float]], allowed: Sequence[int], within: float
 ) -> int | None:
     """Return an untried count where the curve is thought to come within the margin of the best."""
-    below = [level for level in measured if level < choice.processes]
+    below = [level for level in measured if level < choice.crossing]
     if not below:
         return None
-    low, high = max(below), choice.processes
+    low, high = max(below), choice.crossing
     open_ = [level for level in allowed if low < level < high]
     # among many processes one more or less is within the margin anyway
     if not open_ or high - low <= max(1, high // 12):
@@ -332,10 +332,10 @@ def _between(
 
 
 def _deciding(choice: Choice, measured: Mapping[int, Sequence[float]]) -> list[int]:
-    """Return the levels on which the recommendation rests: it, its neighbours, and the best."""
+    """Return the levels on which the recommendation rests: it, where the curve crosses the margin with its neighbours, and the best."""
     levels = sorted(measured)
-    place = levels.index(choice.processes)
-    return sorted({*levels[max(0, place - 1) : place + 2], choice.best})
+    place = levels.index(choice.crossing)
+    return sorted({*levels[max(0, place - 1) : place + 2], choice.processes, choice.best})
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -163,7 +163,7 @@ def _sentences(
     sure = f"between {low} and {high}" if low != high else f"{low}"
     sentences = [
         (
-            f"{choice.processes} processes are the fewest that carry within {facts.within:.0%} of the best "
+            f"{choice.processes} processes are the fewest that are likely to carry within {facts.within:.0%} of the best "
             f"({choice.best_per_s:.1f} msg/s at {choice.best}): {choice.per_s:.1f} msg/s, 95 % interval "
             f"{choice.per_s_interval[0]:.1f} to {choice.per_s_interval[1]:.1f}. The right count is {sure}, with 95 % confidence."
         )

@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 
 _DRAWS = 4000
 _LEVEL = 0.95
+_LIKELY = 0.7
+"""A count is recommended when it is within the margin with this probability: one process too many costs memory, one too
+few costs throughput, and at a half the noise would decide."""
 _LEAST_SPREAD = 0.004
 """Repeats that agree better than this do so by chance."""
 _WITHOUT_REPEATS = 0.05
@@ -46,9 +49,12 @@ class Choice:
     """The recommendation at one set of options."""
 
     processes: int
-    """The fewest, among the measured, within the margin of the best."""
+    """The fewest, among the measured, that are likely to be within the margin of the best."""
+    crossing: int
+    """The fewest, among the measured, whose smoothed throughput itself is within the margin: where the noise is as likely
+    to err to one side as to the other. What a search looks closer at."""
     interval: tuple[int, int]
-    """95 %; counts between measured ones included."""
+    """95 % for the fewest that are within the margin in truth; counts between measured ones included."""
     best: int
     """The measured level with the highest smoothed throughput."""
     per_s: float
@@ -111,15 +117,14 @@ def choose_processes(levels: Mapping[int, Sequence[float]], within: float, sprea
     means = np.array([float(np.mean(levels[count])) for count in counts])
     curve = smooth_unimodal(means[None, :], repeats)[0]
     best = int(np.argmax(curve >= curve.max() * (1 - 1e-12)))
-    enough = curve >= (1 - within) * curve.max()
-    chosen = int(np.argmax(enough))
-
     rng = np.random.default_rng(20081103)
     scale = np.sqrt(spread.freedom / rng.chisquare(spread.freedom, size=(_DRAWS, 1)))
     noise = rng.standard_normal((_DRAWS, len(counts))) * scale * spread.relative / np.sqrt(repeats)
     drawn = smooth_unimodal(curve * np.exp(noise), repeats)
     grid = np.arange(counts[0], counts[-1] + 1)
     lines = drawn @ _interpolation(counts, grid)
+    probable = (drawn >= (1 - within) * lines.max(axis=1, keepdims=True)).mean(axis=0)
+    chosen = int(np.argmax(probable >= _LIKELY)) if (probable >= _LIKELY).any() else int(np.argmax(probable))
     right = grid[np.argmax(lines >= (1 - within) * lines.max(axis=1, keepdims=True), axis=1)]
     values, times = np.unique(right, return_counts=True)
     low, high = _central(values, times / _DRAWS)
@@ -133,6 +138,7 @@ def choose_processes(levels: Mapping[int, Sequence[float]], within: float, sprea
     fall_error = spread.relative * math.sqrt(1 / repeats[best] + 1 / repeats[last])
     return Choice(
         processes=int(counts[chosen]),
+        crossing=int(counts[np.argmax(curve >= (1 - within) * curve.max())]),
         interval=(min(low, int(counts[chosen])), max(high, int(counts[chosen]))),
         best=int(counts[best]),
         per_s=float(means[chosen]),
