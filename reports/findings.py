@@ -252,6 +252,13 @@ _REMARKS = {
         "readings-missing", "information",
         "Nothing was put in their place. Most need root, or the right path in the chain file.",
     ),
+    "not-tuned": (
+        "settings-left-alone", "information",
+        "One process count says nothing of the others. Run it with --apply (as root), or measure a lab.",
+    ),
+    "setting-failed": (
+        "setting-failed", "error", "The sweep ended there. Look at what the daemons logged, and continue the run.",
+    ),
     "settings-unknown": (
         "settings-unknown", "information",
         "The report cannot show the chain's settings: give postfix.config_directory in the chain file.",

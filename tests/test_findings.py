@@ -102,6 +102,8 @@ DEFECTS: list[tuple[str, str, Made, Callable[[Path], None]]] = [
     ("daemon-error", "warning", BASE, plant_remark("error")),
     ("process-limit-reached", "information", BASE, plant_remark("limit")),
     ("readings-missing", "information", BASE, plant_remark("unavailable", "queue depth: Permission denied")),
+    ("settings-left-alone", "information", BASE, plant_remark("not-tuned")),
+    ("setting-failed", "error", BASE, plant_remark("setting-failed")),
     ("settings-unknown", "information", BASE, plant_remark("settings-unknown")),
     ("run-interrupted", "error", made(status="incomplete"), plant_nothing),
     (
