@@ -99,12 +99,6 @@ def change_chain_file(built: lab.Lab, **values: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    with lab_up("stock") as built:
-        return find(built, tmp_path_factory.mktemp("stock"), [(1, "6s"), (2, "6s")])
-
-
-@pytest.fixture(scope="module")
 def mended(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     options = {"lmtp_discard_lhlo_keywords": "pipelining", "lmtp_connection_cache_on_demand": "no"}
     with lab_up("mended", options=options) as built:
@@ -175,9 +169,10 @@ def stutter_sink(conductor: psutil.Process, _: lab.Lab) -> None:
 
 
 @pytest.fixture(scope="module")
-def slow_end(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    with lab_up("sink") as built:
-        return find(built, tmp_path_factory.mktemp("sink"), [(4, "6s")], during=stutter_sink)
+def stock(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The guide's own settings; in the first step the sink stutters, in the second there is little load."""
+    with lab_up("stock") as built:
+        return find(built, tmp_path_factory.mktemp("stock"), [(4, "6s"), (1, "6s")], during=stutter_sink)
 
 
 def burn_in_the_second_half(_: psutil.Process, __: lab.Lab) -> None:
@@ -241,7 +236,7 @@ package Amavis::Conf;
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     with lab_up("crowd", processes=6, options={"lmtp_discard_lhlo_keywords": "pipelining"}) as built:
         reload_amavisd(built, CROWDED)
-        return find(built, tmp_path_factory.mktemp("crowd"), [(1, "9s"), (2, "7s"), (6, "9s")])
+        return find(built, tmp_path_factory.mktemp("crowd"), [(2, "7s"), (6, "9s")])
 
 
 # -- what was planted is found ----------------------------------------------------------------------------
@@ -260,7 +255,7 @@ PLANTED = [
     ("queue-not-drained", "lossy"),
     ("amavisd-restarted", "restarted"),
     ("dead-destination", "restarted"),
-    ("sink-slow", "slow_end"),
+    ("sink-slow", "stock"),
     ("host-busy", "disturbed"),
     ("not-steady", "disturbed"),
     ("network-tests-on", "outward"),
