@@ -5,8 +5,8 @@ from the seed. A visit is one change of settings with the steps taken under
 it. First the levels: all that were asked for, in rounds, or those a search
 chooses: a coarse grid, then the counts around the one that will be
 recommended, then repeats of those that decide. Then the variants in blocks,
-at that level. Then the levels again with the variants that proved worth it,
-because a mend moves the optimum.
+at half that level, where the CPU hides nothing. Then the levels again with the
+variants that proved worth it, because a mend moves the optimum.
 """
 
 import random
@@ -193,7 +193,8 @@ class Search:
         table = self.profile.variants
         blocks = table.blocks if table is not None else 2
         earlier = (row["level"] for row in rows if row["purpose"] == "variant" and row["variant"] != PRESENT)
-        level = next(earlier, None) or choice.processes
+        # below the level that was found the CPU has room: a stall that it hides at the optimum shows there
+        level = next(earlier, None) or -(-choice.processes // 2)
         loads: dict[str, tuple[str, ...]] = {STOCK: ("low", "saturated")}
         by_name = {variant.name: variant for variant in self.variants}
         for name, variant in by_name.items():

@@ -82,6 +82,15 @@ def recommend(
             f"No recommendation: only {only} processes were measured.", "One process count says nothing of the others."
         )
     choice = choose_processes(curve, facts.within, spread)
+    dropped: list[str] = []
+    if (
+        names
+        and stock
+        and choice.best_per_s < (1 - facts.within) * choose_processes(stock, facts.within, spread).best_per_s
+    ):
+        # worth it where they were tried, and a loss at the optimum
+        dropped, names, adopted, curve = names, [], STOCK, stock
+        choice = choose_processes(curve, facts.within, spread)
     largest = max(curve)
     bound = facts.memory_bound
     if choice.at_largest and not (bound is not None and largest >= 0.7 * bound):
@@ -92,6 +101,10 @@ def recommend(
     level = next(one for one in levels if one["variant"] == adopted and one["processes"] == choice.processes)
     servers = level["filter_servers"] or choice.processes
     memory, memory_interval = _extrapolate_memory(levels, servers)
+    for result in results:
+        if result["name"] in dropped:
+            result["adopted"] = False
+            result["why"] += ", but with it the best is lower than without"
     already_right = _is_right(choice, facts, names)
     proposal = _propose(choice, servers, names, facts)
     return Recommendation(

@@ -109,6 +109,18 @@ def test_adopted_variant_moves_the_optimum_and_says_what_it_contributes() -> Non
     assert "no-pipelining by itself, at 3 processes: +50%" in text
 
 
+def test_variant_that_lowers_the_best_is_not_recommended() -> None:
+    rows = [
+        make_row(i, variant=name, purpose="variant", level=2, feed_processes=2, filter_servers=2, delivered_per_s=rate)
+        for i, (name, rate) in enumerate([("stock", 10.0), ("no-pipelining", 12.0)] * 3)
+    ]
+    worse = [level(p, rates, "no-pipelining") for p, rates in {1: (6.0, 6.1), 2: (12.0, 12.1), 4: (12.2, 12.1)}.items()]
+
+    got = of(more=worse, rows=rows)
+
+    assert (got["processes"], got["variants"]) == (3, [])
+
+
 def test_variant_whose_levels_were_not_measured_is_not_recommended() -> None:
     rows = [
         make_row(i, variant=name, purpose="variant", level=3, feed_processes=3, filter_servers=3, delivered_per_s=rate)

@@ -106,12 +106,12 @@ def with_variants(effects: dict[str, float], blocks: int = 3, seed: int = 1) -> 
     return chain, chain.sweep(make_profile(text, seed))
 
 
-def test_variants_take_turns_with_stock_at_the_level_that_stock_needs() -> None:
+def test_variants_take_turns_with_stock_at_half_the_level_that_stock_needs() -> None:
     chain, _ = with_variants({})
     block = [visit for visit in chain.visits if visit.purpose == "variant"]
     names = [visit.name for visit in block]
 
-    assert {visit.processes for visit in block} == {3}
+    assert {visit.processes for visit in block} == {2}
     assert len(names) == 15
     for start in (0, 5, 10):
         assert sorted(names[start : start + 5]) == ["no-cache", "no-pipelining", "spare-children", "stock", "wide-feed"]

@@ -47,7 +47,9 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_sweep_measures_every_level_and_recommends_where_the_law_bends(tmp_path: Path, chain: Path) -> None:
-    said = loadgen("run", write(tmp_path, SWEEP), "--chain", chain, "--output", tmp_path / "runs")
+    twice = SWEEP.replace("repeats = 1", "repeats = 2").replace('"4s"', '"2s"')
+
+    said = loadgen("run", write(tmp_path, twice), "--chain", chain, "--output", tmp_path / "runs")
 
     assert said.returncode == 0, said.stderr + said.stdout
     summary = read_summary(run_directory(tmp_path / "runs"))
@@ -64,7 +66,9 @@ def test_sweep_measures_every_level_and_recommends_where_the_law_bends(tmp_path:
 
 
 def test_variant_with_a_known_effect_is_measured_and_adopted(tmp_path: Path, chain: Path) -> None:
-    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [2, 3, 4]") + (
+    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [3, 4, 6]").replace(
+        "repeats = 1", "repeats = 2"
+    ).replace('"4s"', '"2s"') + (
         '[variants]\nknown = false\nblocks = 2\n[variants.own.mend]\nfeed = { lmtp_discard_lhlo_keywords = "pipelining" }\n'
     )
 
@@ -103,7 +107,7 @@ def test_sweep_that_was_killed_is_continued_without_measuring_again(tmp_path: Pa
     assert len(summary["steps"]) == 5, "two finished ones of the first run, and the three that were missing"
     assert summary["status"] == "complete"
     assert summary["accounting"]["adds_up"]
-    assert summary["recommendation"]["processes"] == 3
+    assert [level["processes"] for level in summary["levels"]] == [1, 2, 3, 4, 6]
     with RunReader(first) as one, RunReader(second) as two:
         kept = one.query("SELECT id FROM message WHERE step < 2 ORDER BY id")
         assert kept == two.query("SELECT id FROM message WHERE step < 2 ORDER BY id")
