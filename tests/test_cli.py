@@ -38,7 +38,9 @@ def test_dry_run_prints_the_timeline_and_makes_nothing(tmp_path: Path) -> None:
     ("arguments", "code", "want"),
     [
         pytest.param(["run", "quik"], 2, 'did you mean "quick"?', id="misspelt-profile"),
-        pytest.param(["run", "quick", "--chain", "labb"], 2, "want lab, reference, or the path", id="unknown-chain"),
+        pytest.param(
+            ["run", "quick", "--chain", "labb"], 2, "want lab, reference, local, or the path", id="unknown-chain"
+        ),
         pytest.param(["run", "quick", "--processes", "0"], 2, "--processes: got 0, want 1 to 200", id="no-processes"),
         pytest.param(["run"], 2, "Missing argument", id="no-profile"),
         pytest.param(["run", "quick", "--speed", "9"], 2, "No such option", id="unknown-option"),

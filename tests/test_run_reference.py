@@ -21,7 +21,7 @@ def test_measured_throughput_is_the_known_one_at_every_step(tmp_path: Path) -> N
         locust = reader.meta["locust"]
     for step in summary["steps"]:
         assert step["valid"], step["reasons"]
-        assert step["delivered_per_s"] == pytest.approx(known[step["concurrency"]], rel=0.05)
+        assert step["delivered_per_s"] == pytest.approx(known[min(step["concurrency"], 4)], rel=0.05)
         # every session stays open for its step, and Little's law holds in a closed system
         assert step["concurrency"] == pytest.approx(step["delivered_per_s"] * step["response_s"]["mean"], rel=0.05)
     assert summary["accounting"]["delivered"] == summary["accounting"]["messages"] == locust["requests"]
