@@ -80,7 +80,8 @@ def run(
     from loadgen.profile import load_profile
 
     name, text, loaded = load_profile(profile)
-    _restore_abandoned(needed=apply)
+    if not dry_run:
+        _restore_abandoned(needed=apply)
     choice = choose_chain(chain, processes, apply=apply, domain=loaded.message.recipient_domain)
     if dry_run:
         _print_timeline(name, loaded, choice.why)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from loadgen.chain.tuning import Setting
 from loadgen.plan import Step
 from loadgen.profile import Processes, Profile
-from loadgen.variants import PRESENT, STOCK, Variant, join_names
-from reports.gains import VariantFacts, adopt, measure_gains
+from loadgen.variants import PRESENT, Variant
+from reports.gains import STOCK, VariantFacts, adopt, measure_gains, name_set
 from reports.sizing import Choice, Spread, choose_processes, measure_spread
 from reports.summary import StepRow
 
@@ -53,7 +53,7 @@ class Visit:
     @property
     def name(self) -> str:
         """What the record calls its variants."""
-        return join_names(self.variants)
+        return name_set(variant.name for variant in self.variants)
 
 
 @dataclass
@@ -90,7 +90,9 @@ class Search:
         chosen = self.adopted(rows)
         if not chosen:
             return None
-        return self._next_level(rows, join_names(chosen), chosen, "confirm", around=choice.processes)
+        return self._next_level(
+            rows, name_set(variant.name for variant in chosen), chosen, "confirm", around=choice.processes
+        )
 
     def adopted(self, rows: Sequence[StepRow]) -> tuple[Variant, ...]:
         """Return the variants that proved worth it so far."""

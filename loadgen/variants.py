@@ -6,19 +6,17 @@ recommended.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from loadgen.chain.tuning import Setting
 from loadgen.profile import Variants
 
-__all__ = ["PRESENT", "STOCK", "WIDE_FEED", "Variant", "join_names", "make_setting", "make_variants", "split_names"]
+__all__ = ["PRESENT", "WIDE_FEED", "Variant", "make_setting", "make_variants"]
 
-STOCK = "stock"
 PRESENT = "present"
 """The two sides as they were found, where they differ."""
 WIDE_FEED = "wide-feed"
-_JOINT = "+"
 
 
 @dataclass(frozen=True)
@@ -100,13 +98,3 @@ def make_setting(processes: int, variants: Iterable[Variant]) -> Setting:
         if variant.sides is not None:
             feed, servers = variant.sides
     return Setting(feed, max(1, servers), tuple(sorted(options.items())), tuple(sorted(amavis.items())))
-
-
-def join_names(variants: Iterable[Variant]) -> str:
-    """Return what the record calls a set of variants."""
-    return _JOINT.join(sorted(variant.name for variant in variants)) or STOCK
-
-
-def split_names(text: str, known: Mapping[str, Variant]) -> tuple[Variant, ...]:
-    """Return the variants that `join_names` joined; names that are no longer known are left out."""
-    return tuple(known[name] for name in text.split(_JOINT) if name in known)

@@ -17,20 +17,9 @@ from rich.table import Table
 from loadgen.errors import TableError
 from reports.models import fit_models
 from reports.summary import Model, Models
+from reports.wording import LAW_WORDS, name_warning
 
 __all__ = ["describe_fit", "fit_table", "print_fit"]
-
-_NAMES = {"hard_cap": "hard cap", "smooth_min": "smooth-min", "amdahl": "Amdahl", "usl": "USL"}
-_WARNINGS = {
-    "fewer-than-six-points": "Fewer than six points: any of these laws could fit by chance.",
-    "peak-outside-range": "Throughput has no peak within the tested range; where one would be is not known.",
-    "parameter-on-bound": "A parameter is on its bound: it has no standard error, and its interval is one-sided.",
-    "hard-cap-fits-better": "A hard cap fits better than the USL: a configured limit, rather than contention.",
-    "super-linear": "Some throughput is higher than proportional growth allows: usually a cold start at the lowest concurrency.",
-    "first-point-misfit": "The fitted gamma is more than 10 % off the throughput measured at N = 1.",
-    "residuals-not-random": "The residuals follow each other: the intervals are too narrow.",
-    "aicc-tie": "Another law fits as well; the simpler one is named.",
-}
 
 
 def fit_table(path: str) -> Models:
@@ -81,18 +70,18 @@ def describe_fit(models: Models) -> dict[str, Any]:
 def print_fit(models: Models, console: Console) -> None:
     """Print what a person wants to know of the fit."""
     chosen = models["chosen"] or ""
-    tie = f" ({' and '.join(_NAMES[name] for name in models['ties'])} as good)" if models["ties"] else ""
-    console.print(f"[bold]{_NAMES[chosen]}[/] fits these {len(models['points'])} points best{tie}", highlight=False)
+    tie = f" ({' and '.join(LAW_WORDS[name] for name in models['ties'])} as good)" if models["ties"] else ""
+    console.print(f"[bold]{LAW_WORDS[chosen]}[/] fits these {len(models['points'])} points best{tie}", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("law", no_wrap=True)
     for name in ("parameter", "value", "std. error", "95 %", "AICc"):
         table.add_column(name, justify="left" if name == "parameter" else "right", no_wrap=True)
-    for name in sorted(models["models"], key=lambda n: (n != chosen, list(_NAMES).index(n))):
+    for name in sorted(models["models"], key=lambda n: (n != chosen, list(LAW_WORDS).index(n))):
         model = models["models"][name]
         for place, (key, one) in enumerate(model["parameters"].items()):
             first = place == 0
             table.add_row(
-                _NAMES[name] if first else "", key, f"{one['value']:.6g}",
+                LAW_WORDS[name] if first else "", key, f"{one['value']:.6g}",
                 "-" if one["standard_error"] is None else f"{one['standard_error']:.3g}", _span(one["interval"]),
                 "" if not first else "-" if model["aicc"] is None else f"{model['aicc']:.1f}",
             )  # fmt: skip
@@ -108,7 +97,7 @@ def print_fit(models: Models, console: Console) -> None:
     else:
         console.print(f"USL: no peak up to the largest concurrency tested, N = {largest:g}", highlight=False)
     for warning in models["warnings"]:
-        console.print(f"[yellow]warning[/] [bold]{warning}[/] {_WARNINGS[warning]}", highlight=False)
+        console.print(f"[yellow]warning[/] [bold]{warning}[/] {name_warning(warning)}", highlight=False)
 
 
 def _peak_throughput(usl: Model) -> float | None:

@@ -8,7 +8,7 @@ still worth having.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,10 @@ import numpy as np
 from reports.sizing import Spread, measure_spread, student
 from reports.summary import Gain, Mismatch, StepRow, VariantResult
 
-__all__ = ["STOCK", "VariantFacts", "adopt", "compare_sides", "measure_gains"]
+__all__ = ["STOCK", "VariantFacts", "adopt", "compare_sides", "measure_gains", "name_set"]
 
 STOCK = "stock"
+_JOINT = "+"
 _LOADS = ("low", "saturated")
 _WORTH = 0.02
 """A gain that is sure and smaller than this is not worth a setting."""
@@ -34,6 +35,11 @@ class VariantFacts:
     """Id of the finding it mends; of two for the same one only the better is adopted."""
     adoptable: bool = True
     costs_memory: bool = False
+
+
+def name_set(names: Iterable[str]) -> str:
+    """Return what the record calls a set of variants; "stock" for none."""
+    return _JOINT.join(sorted(names)) or STOCK
 
 
 def measure_gains(

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.gains import STOCK
+from reports.gains import STOCK, adopt, name_set
 from reports.guide import Proposal, write_commands, write_lines
 from reports.sizing import Choice, Spread, choose_processes, student
 from reports.summary import Ceiling, Level, Mismatch, Recommendation, VariantResult
 
-__all__ = ["SweepFacts", "describe_present", "no_recommendation", "recommend"]
+__all__ = ["SweepFacts", "describe_present", "no_recommendation", "recommend", "withdraw_losers"]
 
-_JOINT = "+"
+_LEAST_LEVELS = 2
+_NEARLY = 0.9
+"""The memory bound is an estimate that moves a little with every level measured."""
 
 
 @dataclass(frozen=True)
@@ -65,46 +67,32 @@ def recommend(
         memory_available: Level to the least memory available on the host meanwhile, bytes.
         facts: What else is known.
     """
-    names = [result["name"] for result in results if result["adopted"]]
-    adopted = _JOINT.join(sorted(names))
-    curve = _curve(levels, adopted) if adopted else {}
-    confirmed = len(curve) >= 2
+    names = adopt(results)
     stock = _curve(levels, STOCK)
+    curve = _curve(levels, name_set(names))
+    confirmed = bool(names) and len(curve) >= _LEAST_LEVELS
     if not confirmed:
-        names, adopted, curve = [], STOCK, stock
+        names, curve = [], stock
     if not curve:
         return no_recommendation(
             "No recommendation: no level has a valid step.", "The reasons are in the table of steps."
         )
-    if len(curve) < 2:
+    if len(curve) < _LEAST_LEVELS:
         only = next(iter(curve))
         return no_recommendation(
             f"No recommendation: only {only} processes were measured.", "One process count says nothing of the others."
         )
     choice = choose_processes(curve, facts.within, spread)
-    dropped: list[str] = []
-    if (
-        names
-        and stock
-        and choice.best_per_s < (1 - facts.within) * choose_processes(stock, facts.within, spread).best_per_s
-    ):
-        # worth it where they were tried, and a loss at the optimum
-        dropped, names, adopted, curve = names, [], STOCK, stock
-        choice = choose_processes(curve, facts.within, spread)
     largest = max(curve)
     bound = facts.memory_bound
-    if choice.at_largest and not (bound is not None and largest >= 0.7 * bound):
+    if choice.at_largest and not (bound is not None and largest >= _NEARLY * bound):
         return no_recommendation(
             f"More than {choice.per_s_interval[0]:.1f} msg/s: throughput still rises at {largest} processes, the most tested",
             "The best count is larger than any that was tried. Raise processes.max, or add larger levels, and continue the run.",
         )
-    level = next(one for one in levels if one["variant"] == adopted and one["processes"] == choice.processes)
+    level = next(one for one in levels if one["variant"] == name_set(names) and one["processes"] == choice.processes)
     servers = level["filter_servers"] or choice.processes
     memory, memory_interval = _extrapolate_memory(levels, servers)
-    for result in results:
-        if result["name"] in dropped:
-            result["adopted"] = False
-            result["why"] += ", but with it the best is lower than without"
     already_right = _is_right(choice, facts, names)
     proposal = _propose(choice, servers, names, facts)
     return Recommendation(
@@ -124,10 +112,30 @@ def recommend(
         present=describe_present(facts),
         already_right=already_right,
         headline=_headline(choice, servers, names, already_right),
-        sentences=_sentences(choice, level, stock, results, mismatches, names, facts, confirmed=confirmed),
+        sentences=_sentences(choice, level, stock, results, mismatches, names, spread, facts, confirmed=confirmed),
         settings=write_lines(proposal) if proposal else [],
         commands=write_commands(proposal) if proposal and not already_right else [],
     )
+
+
+def withdraw_losers(
+    levels: Sequence[Level], results: Sequence[VariantResult], spread: Spread, within: float
+) -> list[VariantResult]:
+    """Return *results* without the adoption of variants with which the best turned out to be lower than without.
+
+    They were worth it where they were tried, which is below the optimum.
+    """
+    stock, mended = _curve(levels, STOCK), _curve(levels, name_set(adopt(results)))
+    if len(mended) < _LEAST_LEVELS or not stock:
+        return list(results)
+    best = choose_processes(stock, within, spread).best_per_s
+    if choose_processes(mended, within, spread).best_per_s >= (1 - within) * best:
+        return list(results)
+    why = ", but with it the best is lower than without"
+    return [
+        VariantResult(**{**one, "adopted": False, "why": one["why"] + why}) if one["adopted"] else one
+        for one in results
+    ]
 
 
 def describe_present(facts: SweepFacts) -> dict[str, int | None]:
@@ -154,7 +162,7 @@ def _is_right(choice: Choice, facts: SweepFacts, adopted: Sequence[str]) -> bool
         return None
     if adopted or facts.present_feed != facts.present_servers:
         return False
-    return choice.interval[0] <= facts.present_feed <= choice.interval[1]
+    return facts.present_feed == choice.processes
 
 
 def _headline(choice: Choice, servers: int, names: Sequence[str], already_right: bool | None) -> str:
@@ -170,7 +178,7 @@ def _headline(choice: Choice, servers: int, names: Sequence[str], already_right:
 
 def _sentences(
     choice: Choice, level: Level, stock: dict[int, list[float]], results: Sequence[VariantResult],
-    mismatches: Sequence[Mismatch], names: Sequence[str], facts: SweepFacts, *, confirmed: bool,
+    mismatches: Sequence[Mismatch], names: Sequence[str], spread: Spread, facts: SweepFacts, *, confirmed: bool,
 ) -> list[str]:  # fmt: skip
     low, high = choice.interval
     sure = f"between {low} and {high}" if low != high else f"{low}"
@@ -189,6 +197,8 @@ def _sentences(
         sentences.append(
             f"The present {present} on both sides carry {rate:.1f} msg/s; what is recommended carries {choice.per_s / rate - 1:+.0%}."
         )
+        if low <= present <= high and not names:
+            sentences.append(f"The data do not tell {present} from {choice.processes} for sure: changing it can wait.")
     sentences += [
         f"The two sides differ now (maxproc {one['feed_processes']}, $max_servers {one['filter_servers']}): "
         f"{one['delivered_per_s']:.1f} msg/s, {one['ratio']:+.0%} against {one['equal_processes']} on both sides."
@@ -196,7 +206,7 @@ def _sentences(
         if (one["feed_processes"], one["filter_servers"]) == (facts.present_feed, facts.present_servers)
     ]
     if names and stock:
-        reference = choose_processes(stock, facts.within)
+        reference = choose_processes(stock, facts.within, spread)
         sentences.append(
             f"Without {' and '.join(names)} the best would be {reference.processes} processes with {reference.per_s:.1f} msg/s."
         )

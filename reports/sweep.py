@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.gains import STOCK, VariantFacts, compare_sides, measure_gains
+from reports.gains import STOCK, VariantFacts, adopt, compare_sides, measure_gains, name_set
 from reports.guide import Proposal
 from reports.levels import describe_levels, level_rates, level_spread
-from reports.recommendation import SweepFacts, describe_present, recommend
+from reports.recommendation import SweepFacts, describe_present, recommend, withdraw_losers
 from reports.sizing import Choice, choose_processes
 from reports.summary import Level, Models, Recommendation, StepRow, Sweep, Verdict
 from reports.tables import Run
@@ -53,14 +53,14 @@ def judge_sweep(run: Run, rows: Sequence[StepRow], cpus: int | None) -> Judged:
     facts = read_variant_facts(meta)
     levels = describe_levels(run, rows, cpus)
     spread = level_spread(rows)
-    results = measure_gains(rows, facts, spread)
-    mismatches = compare_sides(rows, facts, spread)
     within = float(wanted.get("within") or 0.05)
+    results = withdraw_losers(levels, measure_gains(rows, facts, spread), spread, within)
+    mismatches = compare_sides(rows, facts, spread)
     known = _read_facts(meta, within, cpus)
     recommendation = recommend(levels, results, mismatches, spread, _memory_available(rows), known)
     recommendation["present"] = describe_present(known)
     stock = level_rates(rows)
-    adopted = "+".join(sorted(result["name"] for result in results if result["adopted"]))
+    adopted = name_set(adopt(results))
     visits = {row["visit"] for row in rows}
     sweep = Sweep(
         search="auto" if wanted.get("search") else "levels",
@@ -69,7 +69,7 @@ def judge_sweep(run: Run, rows: Sequence[StepRow], cpus: int | None) -> Judged:
         measured_s=sum(end - start for row in rows if (span := run.span(row["step"])) for start, end in [span]),
         spread=spread.relative if any(len(one["repeats"]) > 1 for one in levels) else None,
         models=_fit(stock, STOCK),
-        models_adopted=_fit(level_rates(rows, adopted), adopted) if adopted else None,
+        models_adopted=_fit(level_rates(rows, adopted), adopted) if adopted != STOCK else None,
         variants=results,
         mismatches=mismatches,
     )
@@ -123,7 +123,7 @@ def _read_facts(meta: Mapping[str, Any], within: float, cpus: int | None) -> Swe
 def _judge(recommendation: Recommendation, rows: Sequence[StepRow], levels: Sequence[Level], within: float) -> Verdict:
     """Return the verdict in the form that every run has."""
     found = recommendation["processes"] is not None
-    chosen = "+".join(sorted(recommendation["variants"])) or STOCK
+    chosen = name_set(recommendation["variants"])
     mine = [one for one in levels if one["variant"] == chosen]
     level = next((one for one in mine if one["processes"] == recommendation["processes"]), None) if found else None
     choice = _choose(mine, within)

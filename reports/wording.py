@@ -6,6 +6,7 @@ known here are shown as they are: a newer analysis may know more.
 
 from collections.abc import Sequence
 
+from reports.gains import name_set
 from reports.summary import Level, Recommendation
 
 __all__ = [
@@ -76,7 +77,7 @@ def name_stations(level: Level) -> str | None:
 
 def adopted_variant(recommendation: Recommendation) -> str:
     """Return the variant that the recommendation's curve was measured under: "stock", or names joined by "+"."""
-    return "+".join(sorted(recommendation["variants"])) or "stock"
+    return name_set(recommendation["variants"])
 
 
 def name_curve(variant: str) -> str:

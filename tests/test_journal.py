@@ -161,16 +161,23 @@ def test_damaged_journal_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_who_may_not_look_is_told_so(tmp_path: Path, file: Path) -> None:
+def test_who_is_not_root_sees_that_there_is_one_and_is_told_who_can_read_it(tmp_path: Path, file: Path) -> None:
     begin(tmp_path).change(file, b"changed\n")
-    (tmp_path / "journal").chmod(0o700)
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
     pid = os.fork()
     if pid == 0:
         os.setuid(65534)
         try:
             list_journals(tmp_path / "journal")
-        except (ChainError, PermissionError):
-            os._exit(7)
+        except ChainError as error:
+            os._exit(7 if "root" in str(error) else 8)
         os._exit(0)
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_without_a_journal_nobody_is_told_anything(tmp_path: Path) -> None:
+    assert list_journals(tmp_path / "journal") == []
+    (tmp_path / "journal").mkdir()
+    assert list_journals(tmp_path / "journal") == []

@@ -6,7 +6,7 @@ import pytest
 
 from reports.gains import VariantFacts, compare_sides, measure_gains
 from reports.guide import Proposal
-from reports.recommendation import SweepFacts, recommend
+from reports.recommendation import SweepFacts, recommend, withdraw_losers
 from reports.sizing import measure_spread
 from reports.summary import Level, Recommendation, Repeat
 from tests.make_rows import NOTHING, make_row
@@ -32,9 +32,10 @@ def of(
 ) -> Recommendation:  # fmt: skip
     facts = {"no-pipelining": VariantFacts(mends="pipelining-stall"), "present": VariantFacts(adoptable=False)}
     spread = measure_spread(curve)
+    levels = [*(level(p, rates) for p, rates in curve.items()), *more]
     return recommend(
-        [*(level(p, rates) for p, rates in curve.items()), *more],
-        measure_gains(rows, facts, spread),  # type: ignore[arg-type]
+        levels,
+        withdraw_losers(levels, measure_gains(rows, facts, spread), spread, 0.05),  # type: ignore[arg-type]
         compare_sides(rows, facts, spread),  # type: ignore[arg-type]
         spread,
         dict.fromkeys(curve, 2 * GB),
@@ -78,7 +79,7 @@ def test_throughput_that_still_rises_gives_no_number() -> None:
 
 
 def test_largest_level_is_recommended_when_memory_allows_no_more() -> None:
-    assert of({1: (5.0, 5.1), 2: (10.0, 10.1), 4: (20.0, 20.1)}, memory_bound=5)["processes"] == 4
+    assert of({1: (5.0, 5.1), 2: (10.0, 10.1), 4: (20.0, 20.1)}, memory_bound=4)["processes"] == 4
 
 
 def test_ceilings_are_the_next_two_by_what_they_allow() -> None:

@@ -29,7 +29,7 @@ precision = 0.1
 levels = [1, 2, 3, 4, 6]
 repeats = 1
 hold = "2s"
-hold_limit = "4s"
+hold_limit = "2s"
 """
 
 
@@ -47,7 +47,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_sweep_measures_every_level_and_recommends_where_the_law_bends(tmp_path: Path, chain: Path) -> None:
-    twice = SWEEP.replace("repeats = 1", "repeats = 2").replace('"4s"', '"2s"')
+    twice = SWEEP.replace("repeats = 1", "repeats = 2")
 
     said = loadgen("run", write(tmp_path, twice), "--chain", chain, "--output", tmp_path / "runs")
 
@@ -66,9 +66,8 @@ def test_sweep_measures_every_level_and_recommends_where_the_law_bends(tmp_path:
 
 
 def test_variant_with_a_known_effect_is_measured_and_adopted(tmp_path: Path, chain: Path) -> None:
-    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [3, 4, 6]").replace(
-        "repeats = 1", "repeats = 2"
-    ).replace('"4s"', '"2s"') + (
+    chain.write_text(CAPPED.replace("62.0", "60.0"))
+    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [3, 6]").replace("repeats = 1", "repeats = 2") + (
         '[variants]\nknown = false\nblocks = 2\n[variants.own.mend]\nfeed = { lmtp_discard_lhlo_keywords = "pipelining" }\n'
     )
 
@@ -131,7 +130,7 @@ def test_run_is_not_continued_with_another_profile(tmp_path: Path, chain: Path) 
 
     assert said.returncode == 2
     assert "made with another profile" in said.stderr
-    assert not (tmp_path / "second").exists() or not any((tmp_path / "second").iterdir())
+    assert list((tmp_path / "second").iterdir()) == []
 
 
 def test_step_ends_as_soon_as_its_throughput_is_known(tmp_path: Path) -> None:
@@ -160,7 +159,7 @@ def test_dry_run_of_a_sweep_says_what_it_will_do() -> None:
 
 
 def test_json_of_a_sweep_is_the_summary(tmp_path: Path, chain: Path) -> None:
-    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [2]").replace('"4s"', '"2s"')
+    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [2]")
     said = loadgen("run", write(tmp_path, text), "--chain", chain, "--output", tmp_path / "runs", "--json")
 
     got = json.loads(said.stdout)

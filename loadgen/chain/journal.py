@@ -58,7 +58,7 @@ class Journal:
         """Return a new, empty journal of this process below *directory*."""
         directory = directory or JOURNALS
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directory.mkdir(parents=True, exist_ok=True)  # anybody may see that there is one, not what is in it
         except OSError as error:
             raise ChainError(f"{directory}: {error.strerror}; changing a host needs root") from error
         path = directory / f"{os.getpid()}-{time.time_ns()}.json"
@@ -80,6 +80,10 @@ class Journal:
             for name, kept in data["files"].items():
                 content = None if kept["content"] is None else base64.b64decode(kept["content"])
                 journal._kept[Path(name)] = _Kept(content, kept["mode"], kept["owner"], kept["group"], kept["ours"])
+        except PermissionError as error:
+            raise ChainError(
+                f"{path}: a run with --apply changed settings of this host; only root can read how they were"
+            ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ChainError(
                 f"{path}: this journal cannot be read: {error}; compare the settings of the host by hand"
@@ -175,16 +179,13 @@ def list_journals(directory: Path | None = None) -> Sequence[Journal]:
     """Return the journals whose owners are gone: what they changed was not put back.
 
     Raises:
-        ChainError: there may be some, and only root can look.
+        ChainError: there is one that cannot be read.
     """
     directory = directory or JOURNALS
     if not directory.is_dir():
         return []
-    try:
-        paths = sorted(path for path in directory.iterdir() if path.suffix == ".json")
-        return [journal for journal in map(Journal.load, paths) if journal.is_abandoned]
-    except PermissionError as error:
-        raise ChainError(f"{directory}: only root can look there; run this command as root") from error
+    paths = sorted(path for path in directory.iterdir() if path.suffix == ".json")
+    return [journal for journal in map(Journal.load, paths) if journal.is_abandoned]
 
 
 def _keep(file: Path) -> _Kept:

@@ -170,7 +170,11 @@ def test_next_run_puts_back_what_a_killed_one_left(host: lab.Lab, tmp_path: Path
     process.kill()
     process.communicate()
 
-    said = loadgen("run", "quick", "--chain", "reference", "--dry-run")
+    brief = tmp_path / "brief.toml"
+    brief.write_text('about = "brief"\n[[step]]\nconcurrency = 1\nhold = "1s"\n[timing]\nwarm_up = "1s"\n')
+    assert "putting them back" not in loadgen("run", brief, "--chain", "reference", "--dry-run").stderr
+
+    said = loadgen("run", brief, "--chain", "reference", "--output", tmp_path / "next")
 
     assert "left settings changed; putting them back" in said.stderr
     assert digests(host) == before
