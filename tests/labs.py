@@ -9,11 +9,20 @@ from loadgen.chain import lab
 
 @contextmanager
 def lab_up(
-    name: str, processes: int = 2, servers: int | None = None, options: dict[str, str] | None = None
+    name: str,
+    processes: int = 2,
+    servers: int | None = None,
+    options: dict[str, str] | None = None,
+    wait_s: float = 0.0,
 ) -> Iterator[lab.Lab]:
-    """Bring a lab up that stays up until the block ends; *options* are of the feed's service."""
+    """Bring a lab up that stays up until the block ends; *options* are of the feed's service, *wait_s* of every scan."""
     one = lab.bring_up(
-        processes=processes, filter_servers=servers, feed_options=options, keep=True, name=f"{name}{os.getpid()}"
+        processes=processes,
+        filter_servers=servers,
+        feed_options=options,
+        wait_s=wait_s,
+        keep=True,
+        name=f"{name}{os.getpid()}",
     )
     try:
         yield one

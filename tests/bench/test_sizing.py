@@ -4,20 +4,22 @@ pytest -m bench -s tests/bench/test_sizing.py
 LOADGEN_BENCH_ROUNDS=3 pytest -m bench -s tests/bench/test_sizing.py -k independent
 """
 
+import asyncio
 import json
 import math
 import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from loadgen.chain import lab
 from loadgen.chain.tuning import Setting
+from loadgen.chain.tuning_lab import LabTuner
 from loadgen.profile import Message
 from loadgen.traffic.message import MessageFactory
 from reports.levels import level_rates
@@ -30,8 +32,6 @@ from tests.make_rows import Simulated, make_profile
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 
 ROUNDS = int(os.environ.get("LOADGEN_BENCH_ROUNDS", "3"))
-LEVELS = (1, 2, 3, 4, 6, 8)
-MENDED = (("lmtp_discard_lhlo_keywords", "pipelining"),)
 _BACKLOG = 240
 SIMULATIONS = int(os.environ.get("LOADGEN_BENCH_SIMULATIONS", "1000"))
 
@@ -94,43 +94,54 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-@pytest.fixture
-def built() -> Iterator[lab.Lab]:
-    with lab_up("bench") as one:
-        yield one
+@dataclass(frozen=True)
+class Chain:
+    """A lab, and the levels at which it is drained by hand."""
+
+    levels: tuple[int, ...]
+    options: tuple[tuple[str, str], ...] = ()
+    """Of the feed's service."""
+    wait_s: float = 0.0
+    """What every scan waits without a CPU."""
 
 
-def sweep_independently(
-    built: lab.Lab, files: list[Path], options: tuple[tuple[str, str], ...]
-) -> dict[int, list[float]]:
+CHAINS = {
+    "stock": Chain((1, 2, 3, 4, 6, 8)),
+    "mended": Chain((1, 2, 3, 4, 6, 8), (("lmtp_discard_lhlo_keywords", "pipelining"),)),
+    "waiting": Chain((4, 8, 12, 16, 20, 24), wait_s=0.7),
+}
+
+
+def sweep_independently(chain: Chain, files: list[Path]) -> dict[int, list[float]]:
     """Return level to the slopes of three drains each, in random order; nothing of loadgen's traffic takes part."""
-    import asyncio
-
-    from loadgen.chain.tuning_lab import LabTuner
-
-    order = [level for _ in range(3) for level in random.Random(7).sample(LEVELS, len(LEVELS))]
-    found: dict[int, list[float]] = {level: [] for level in LEVELS}
-    tuner = LabTuner(built)
-    for level in order:
-        asyncio.run(tuner.apply(Setting(level, level, options)))
-        slope, children = drain_slope_per_s(built, files, _BACKLOG)
-        found[level].append(slope)
-        print(f"  drain at {level} processes: {slope:.2f} msg/s ({children:.1f} children)", flush=True)
+    rng = random.Random(7)
+    order = [level for _ in range(3) for level in rng.sample(chain.levels, len(chain.levels))]
+    found: dict[int, list[float]] = {level: [] for level in chain.levels}
+    with lab_up("bench", wait_s=chain.wait_s) as built:
+        tuner = LabTuner(built)
+        for level in order:
+            asyncio.run(tuner.apply(Setting(level, level, chain.options)))
+            slope, children = drain_slope_per_s(built, files, _BACKLOG)
+            found[level].append(slope)
+            print(f"  drain at {level} processes: {slope:.2f} msg/s ({children:.1f} children)", flush=True)
     return found
 
 
 @pytest.mark.chain
-@pytest.mark.parametrize("options", [(), MENDED], ids=["stock", "mended"])
+@pytest.mark.parametrize("name", CHAINS)
 def test_recommended_level_is_within_five_per_cent_of_the_best_by_an_independent_sweep(
-    built: lab.Lab, files: list[Path], tmp_path: Path, options: tuple[tuple[str, str], ...]
+    files: list[Path], tmp_path: Path, name: str
 ) -> None:
+    tried = CHAINS[name]
     profile = tmp_path / "size.toml"
     profile.write_text(
-        'about = "a search"\n[timing]\nwarm_up = "2s"\ndrain = "60s"\n[processes]\nsearch = "auto"\nmax = 8\nhold = "8s"\nhold_limit = "16s"\n'
+        'about = "a search"\n[timing]\nwarm_up = "2s"\ndrain = "60s"\n'
+        f'[processes]\nsearch = "auto"\nmax = {max(tried.levels)}\nhold = "8s"\nhold_limit = "16s"\n'
     )
     chain = tmp_path / "chain.toml"
-    feed = ", ".join(f'{name} = "{value}"' for name, value in options)
-    chain.write_text(f"[lab]\nprocesses = 2\nfeed_options = {{ {feed} }}\n")
+    feed = ", ".join(f'{option} = "{value}"' for option, value in tried.options)
+    wait = f'wait = "{1000 * tried.wait_s:.0f}ms"\n' if tried.wait_s else ""
+    chain.write_text(f"[lab]\nprocesses = 2\nfeed_options = {{ {feed} }}\n{wait}")
     recommended = []
     for number in range(ROUNDS):
         said = loadgen(
@@ -141,7 +152,7 @@ def test_recommended_level_is_within_five_per_cent_of_the_best_by_an_independent
         recommended.append(got["processes"])
         print(f"run {number + 1}: {got['headline']}, interval {got['interval']}", flush=True)
 
-    means = {level: statistics.mean(slopes) for level, slopes in sweep_independently(built, files, options).items()}
+    means = {level: statistics.mean(slopes) for level, slopes in sweep_independently(tried, files).items()}
     best = max(means.values())
     print(json.dumps({level: round(mean, 2) for level, mean in means.items()}))
     carried = {p: float(np.interp(p, list(means), list(means.values()))) for p in recommended}
