@@ -138,8 +138,9 @@ class Search:
         wanted = self.profile.processes
         assert wanted is not None  # noqa: S101 (a search is made for a sweep only)
         allowed = list(wanted.levels) if wanted.levels is not None else list(range(1, self._largest(rows) + 1))
-        budget = len(allowed) * wanted.repeats // _SHARE_OF_EXHAUSTIVE
-        budget = max(_LEAST_VISITS, budget if around is None else budget // _CONFIRM_SHARE)
+        budget = max(_LEAST_VISITS, len(allowed) * wanted.repeats // _SHARE_OF_EXHAUSTIVE)
+        if around is not None:
+            budget //= _CONFIRM_SHARE
         # what was tried and never came out valid is left alone after a few times
         allowed = [level for level in allowed if level in measured or tried.get(level, 0) <= _TRIES_BEYOND]
         if not allowed or sum(tried.values()) >= budget + _TRIES_BEYOND:
