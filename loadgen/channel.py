@@ -8,13 +8,19 @@ that reaches its end: a conductor that died, however, closes it, so nothing
 is left running behind it. The same lines travel over ssh for another host.
 """
 
-import json
 import os
 import resource
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["Outlet", "parse_line", "raise_file_limit", "read_settings"]
+import orjson
+
+from loadgen.errors import UsageError
+
+__all__ = ["Outlet", "check_file_limit", "parse_line", "raise_file_limit", "read_settings"]
+
+_OTHER_FILES = 200
+"""Open files of a process besides its sessions, with room."""
 
 
 class Outlet:
@@ -32,7 +38,7 @@ class Outlet:
         self._write({"event": event, **details})
 
     def _write(self, value: dict[str, Any]) -> None:
-        data = memoryview(json.dumps(value, separators=(",", ":")).encode() + b"\n")
+        data = memoryview(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
         while data:
             data = data[os.write(self._descriptor, data) :]
 
@@ -43,10 +49,25 @@ def parse_line(line: bytes | str) -> dict[str, Any]:
     Raises:
         ValueError: not a JSON object; the process at the other end is not ours.
     """
-    value = json.loads(line)
+    value = orjson.loads(line)
     if not isinstance(value, dict):
         raise ValueError(f"got {line[:80]!r}, want a JSON object")
     return value
+
+
+def check_file_limit(sessions: int) -> None:
+    """Make sure that a process may hold that many sessions.
+
+    Raises:
+        UsageError: it may not; says what to raise, and how.
+    """
+    needed = sessions + _OTHER_FILES
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise UsageError(
+            f"{sessions} sessions need {needed} open files, and a process may have {most} here; raise it "
+            f"with 'ulimit -n {needed}' as root in this shell, or LimitNOFILE={needed} in a systemd unit"
+        )
 
 
 def raise_file_limit() -> None:

@@ -101,6 +101,38 @@ def run(
     raise typer.Exit(exit_code)
 
 
+@app.command(epilog="Examples:  loadgen calibrate  |  loadgen calibrate my-load.toml --sessions 200 --json")
+def calibrate(
+    profile: Annotated[
+        str | None,
+        typer.Argument(
+            help="What will be sent: a shipped profile, or the path of a TOML file. Default: 4 KiB messages."
+        ),
+    ] = None,
+    sessions: Annotated[
+        int | None, typer.Option(help="Open at once. Default: the most that the profile has, or 50.", min=1, max=20000)
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Of each message, such as 32KiB, instead of the profile's.")] = None,
+    messages: Annotated[int, typer.Option(help="Sent in each round.", min=1000, max=1_000_000)] = 50_000,
+    rounds: Annotated[int, typer.Option(help="Of all generators and sinks in turn.", min=1, max=100)] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how much load this machine can generate, beside Postfix's smtp-source."""
+    from loadgen.calibrate import calibrate as measure
+    from loadgen.calibrate import describe, make_profile, print_calibration
+    from loadgen.progress import PatientConsole
+
+    text, loaded = make_profile(profile, size)
+    sessions = sessions or max((entry.concurrency for entry in loaded.step), default=50)
+    found = asyncio.run(
+        measure(loaded, text, sessions, messages, rounds, lambda name, per_s: _say(f"{name}: {per_s:.0f} msg/s"))
+    )
+    if as_json:
+        _print(json.dumps(describe(found), indent=2))
+        return
+    print_calibration(found, PatientConsole())
+
+
 @app.command(epilog="Examples:  loadgen report runs/2026-03-01T10-00-00Z-quick  |  loadgen report RUN --json")
 def report(
     directory: Annotated[

@@ -8,12 +8,13 @@ profile comes from (a shipped name or a path) is also decided here.
 
 import difflib
 import hashlib
+import ipaddress
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from loadgen.errors import ProfileError
 from loadgen.units import parse_duration, parse_size
@@ -123,18 +124,44 @@ class Session(_Table):
 
     messages_per_session: Annotated[int, Field(ge=1)] | None = None
     """Reconnect after this many messages; None: one connection for the whole step."""
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    """What is spoken; LMTP is for load put on a filter directly."""
+    pipelining: bool = True
+    """The envelope goes out in one write where the server offers PIPELINING; false: one command at a time."""
     starttls: bool = False
     username: str | None = None
     password_env: str | None = None
     """Name of the environment variable that holds the password; never the password itself."""
+    source: str | None = None
+    """Loopback network from whose addresses the sessions come in turn, such as "127.1.0.0/24"; None: the kernel chooses."""
     connect_timeout_s: Duration = Field(default=30.0, alias="connect_timeout")
     reply_timeout_s: Duration = Field(default=300.0, alias="reply_timeout")
     """Longest wait for one reply (RFC 5321, 4.5.3.2); twice that after the final dot."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_loopback(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            network = ipaddress.ip_network(value)
+        except ValueError:
+            network = None
+        if network is None or not network.is_loopback or network.num_addresses > 1 << 16:
+            raise ValueError(f'got "{value}", want a network of up to 65536 loopback addresses, such as "127.1.0.0/24"')
+        return value
+
+    @property
+    def source_addresses(self) -> tuple[str, ...]:
+        """The addresses of `source`; none where the kernel is to choose."""
+        return tuple(map(str, ipaddress.ip_network(self.source).hosts())) if self.source is not None else ()
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> "Session":
         if (self.username is None) != (self.password_env is None):
             raise ValueError("got one of username and password_env, want both or neither")
+        if self.protocol == "lmtp" and (self.starttls or self.username is not None):
+            raise ValueError('got protocol = "lmtp" with starttls or username, want them with "smtp" only')
         return self
 
 

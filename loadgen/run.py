@@ -16,6 +16,7 @@ from pathlib import Path
 from loadgen import __version__
 from loadgen.chain.choice import ChainChoice
 from loadgen.chain.opening import OpenChain, open_chain
+from loadgen.channel import check_file_limit
 from loadgen.continuing import Earlier, take_over
 from loadgen.crew import Crew
 from loadgen.errors import ExitCode, LoadgenError
@@ -61,6 +62,7 @@ async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCo
     if request.choice.chain is not None:
         front = request.choice.chain.front
         resolve_target(front.host, front.port, request.choice.allow.targets)
+    check_file_limit(max((entry.concurrency for entry in request.profile.step), default=0))
     directory = make_run_directory(request.output, request.profile_name, time.time())
     try:
         earlier = take_over(request.continues, directory, request.profile) if request.continues else None

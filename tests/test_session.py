@@ -9,8 +9,9 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from loadgen.profile import Message, Session
+from loadgen.traffic.connect import Endpoint, SessionError
 from loadgen.traffic.message import MessageFactory, OutgoingMessage
-from loadgen.traffic.session import Endpoint, SessionError, SmtpSession, Transaction
+from loadgen.traffic.session import SmtpSession, Transaction
 from tests.scripted_server import Script, serve
 
 SMALL = MessageFactory(Message(), 1, "abcd0123").make_message(0)

@@ -1,47 +1,116 @@
-"""SMTP on a bare transport: replies one by one, and writes that are known to have left this host.
+"""SMTP on a bare transport: replies matched one by one, and writes that are known to have left this host.
 
-aiosmtplib opens a session and hands its transport over; from then on only
-this protocol reads it. Memory is bounded whatever the server sends.
+Whoever opened the connection hands its transport over; from then on only this
+protocol reads it. Replies are told apart as they come in, so that a group of
+pipelined commands costs one wake-up. Memory is bounded whatever the server sends.
 """
 
 import asyncio
+from typing import NamedTuple, cast
 
-__all__ = ["Broken", "Dialogue"]
+__all__ = ["Broken", "Dialogue", "Reply"]
 
 _LONGEST_REPLY = 32 * 1024
 """A whole reply may not be longer: bounds memory against a server that never ends one."""
+_MOST_UNASKED = 100
+"""Replies that nobody waits for before the server is taken to be broken."""
+
+
+class Reply(NamedTuple):
+    """One reply of the server."""
+
+    code: int
+    raw: bytes
+    """Its text, line by line."""
+
+    @property
+    def text(self) -> str:
+        """The server's words, on one line."""
+        return self.raw.decode("utf-8", "replace").replace("\n", " ")
 
 
 class Broken(Exception):
     """The dialogue cannot go on: lost, timed out, or not SMTP."""
 
+    def __init__(self, problem: str, replies: list[Reply]) -> None:
+        super().__init__(problem)
+        self.replies = replies
+        """Those of the group that did come."""
+
 
 class Dialogue(asyncio.Protocol):
     """Replies one by one, and writes that are known to have left this host."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the protocol of a connection to be opened; `adopt` gives it one that is open."""
         self._loop = loop
-        self._buffer = bytearray()
+        self._transport: asyncio.Transport
+        self._rest = b""
+        """What has come in of a reply that is not whole yet."""
+        self._lines: list[bytes] = []
+        """Texts of the lines that a longer reply has had so far."""
+        self._length = 0
+        self._replies: list[Reply] = []
+        self._wanted = 0
+        """Replies that a waiter waits for; 0: for the writes to leave."""
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._what = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._paused = False
         self._problem = ""
-        # 0: pause_writing comes with the first unsent byte, so a resumed transport has sent everything
-        transport.set_write_buffer_limits(high=0)
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Take a connection over from the protocol that opened it."""
         transport.set_protocol(self)
+        self.connection_made(transport)
 
     @property
     def alive(self) -> bool:
         """Nothing has gone wrong yet."""
         return not self._problem
 
+    # -- the transport calls ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        stream = cast(asyncio.Transport, transport)
+        # 0: pause_writing comes with the first unsent byte, so a resumed transport has sent everything
+        stream.set_write_buffer_limits(high=0)
+        self._transport = stream
+
     def data_received(self, data: bytes) -> None:
-        """Take what the server sent; too much without a reply in it ends the session."""
-        self._buffer += data
-        if len(self._buffer) > _LONGEST_REPLY:
-            self._fail("protocol error: reply too long")
-            self._transport.abort()
-        self._wake()
+        """Take what the server sent; what is no reply ends the session."""
+        if self._rest:
+            data = self._rest + data
+        start, replies = 0, self._replies
+        while (end := data.find(b"\n", start)) >= 0:
+            mark, code = data[start + 3 : start + 4], data[start : start + 3]
+            text = data[start + 4 : end - 1 if data[end - 1 : end] == b"\r" else end]
+            if not code.isdigit() or len(code) < 3 or mark not in b" -\r\n":
+                self._abort(f"protocol error: {data[start : min(end, start + 80)]!r} is no reply")
+                return
+            self._length += end - start
+            start = end + 1
+            if mark == b"-":
+                self._lines.append(text)
+                if self._length > _LONGEST_REPLY:
+                    break
+                continue
+            if self._lines:
+                text = b"\n".join([*self._lines, text])
+                self._lines = []
+            self._length = 0
+            replies.append(Reply(int(code), text))
+        self._rest = data[start:]
+        if self._length + len(self._rest) > _LONGEST_REPLY:
+            self._rest, self._lines = b"", []
+            self._abort("protocol error: reply too long")
+        elif len(replies) > max(_MOST_UNASKED, self._wanted):
+            self._abort("protocol error: replies that nobody asked for")
+        elif replies and len(replies) >= self._wanted:
+            self._wake()
 
     def eof_received(self) -> bool:
         """Note that the server closed its side; the transport then closes ours."""
@@ -51,6 +120,9 @@ class Dialogue(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that nothing more will come."""
         self._fail(f"connection lost: {exc}" if exc else "connection lost")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def pause_writing(self) -> None:
         """Note that something written has not left yet."""
@@ -59,7 +131,10 @@ class Dialogue(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Note that everything written has left."""
         self._paused = False
-        self._wake()
+        if not self._wanted:
+            self._wake()
+
+    # -- the session calls --------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Drop the connection without another word."""
@@ -69,6 +144,11 @@ class Dialogue(asyncio.Protocol):
         """Queue *data* for sending."""
         self._transport.write(data)
 
+    @property
+    def flushed(self) -> bool:
+        """Everything written has left this process."""
+        return not self._paused
+
     async def flush(self, timeout_s: float) -> None:
         """Wait until everything written has left this process, or a reply or a failure came instead.
 
@@ -76,61 +156,63 @@ class Dialogue(asyncio.Protocol):
             Broken: it cannot leave any more.
         """
         deadline = self._loop.time() + timeout_s
-        while self._paused and not self._has_reply():
+        while self._paused and not self._replies:
             if self._problem:
-                raise Broken(self._problem)
-            await self._wait(deadline, "timed out while sending")
+                raise Broken(self._problem, [])
+            await self._wait(0, deadline, "timed out while sending")
         if self._problem and self._paused:
-            raise Broken(self._problem)
+            raise Broken(self._problem, [])
 
-    @property
-    def flushed(self) -> bool:
-        """Everything written has left this process."""
-        return not self._paused
-
-    async def read_reply(self, timeout_s: float) -> tuple[int, str]:
-        """Return code and text of the next reply; lines of a longer one are joined by spaces.
+    async def read_replies(self, count: int, timeout_s: float) -> list[Reply]:
+        """Return the next *count* replies; *timeout_s* is for all of them.
 
         Raises:
-            Broken: lost, timed out, or not a reply.
+            Broken: lost, timed out, or not a reply; it has those that did come.
         """
-        deadline = self._loop.time() + timeout_s
-        while (reply := self._take_reply()) is None:
-            if self._problem:
-                raise Broken(self._problem)
-            await self._wait(deadline, "timed out waiting for a reply")
-        return reply
+        if len(self._replies) < count and not self._problem:
+            deadline = self._loop.time() + timeout_s
+            while len(self._replies) < count and not self._problem:
+                await self._wait(count, deadline, "timed out waiting for a reply")
+        replies, self._replies = self._replies[:count], self._replies[count:]
+        if len(replies) < count:
+            raise Broken(self._problem, replies)
+        return replies
 
-    def _has_reply(self) -> bool:
-        return b"\n" in self._buffer
+    async def read_reply(self, timeout_s: float) -> Reply:
+        """Return the next reply.
 
-    def _take_reply(self) -> tuple[int, str] | None:
-        texts: list[str] = []
-        start = 0
-        while (end := self._buffer.find(b"\n", start)) >= 0:
-            line = bytes(self._buffer[start:end]).rstrip(b"\r")
-            start = end + 1
-            if len(line) < 3 or not line[:3].isdigit() or line[3:4] not in (b"", b" ", b"-"):
-                self._fail(f"protocol error: {line[:80]!r} is no reply")
-                self._transport.abort()
-                return None
-            texts.append(line[4:].decode("utf-8", "replace"))
-            if line[3:4] != b"-":
-                del self._buffer[:start]
-                return int(line[:3]), " ".join(texts)
-        return None
+        Raises:
+            Broken: as `read_replies`.
+        """
+        return (await self.read_replies(1, timeout_s))[0]
 
-    async def _wait(self, deadline: float, what: str) -> None:
+    async def _wait(self, wanted: int, deadline: float, what: str) -> None:
+        self._wanted, self._deadline, self._what = wanted, deadline, what
+        # one timer serves a whole session: when it goes off, it looks how far the deadline has moved on
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer()
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_at(deadline, self._time_out, what)
         try:
             await self._waiter
         finally:
-            timer.cancel()
-            self._waiter = None
+            self._waiter, self._wanted = None, 0
 
-    def _time_out(self, what: str) -> None:
-        self._fail(what)
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = self._loop.call_at(self._deadline, self._look_at_clock), self._deadline
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._loop.time() >= self._deadline:
+            self._abort(self._what)
+        else:
+            self._set_timer()
+
+    def _abort(self, problem: str) -> None:
+        self._fail(problem)
         self._transport.abort()
 
     def _fail(self, problem: str) -> None:

@@ -19,12 +19,13 @@ from typing import Any
 
 from loadgen.channel import Outlet, parse_line, raise_file_limit, read_settings
 from loadgen.plan import Step
-from loadgen.profile import parse_profile
+from loadgen.profile import Pacing, Profile, parse_profile
+from loadgen.traffic.connect import Endpoint, SessionError
 from loadgen.traffic.load import Load, Report
 from loadgen.traffic.message import MessageFactory
-from loadgen.traffic.session import Endpoint, SessionError, SmtpSession
+from loadgen.traffic.session import SmtpSession
 from loadgen.traffic.shape import PlanShape
-from loadgen.traffic.users import ProfileUser, fire_reports, get_engine
+from loadgen.traffic.users import ProfileUser, add_reports, get_engine
 
 __all__ = ["main"]
 
@@ -38,12 +39,17 @@ class Generator:
 
     def __init__(self, settings: dict[str, Any], outlet: Outlet) -> None:
         profile = parse_profile(settings["profile_text"], "profile")
+        if "as_fast_as_possible" in settings:
+            profile = _unpace(profile, settings["as_fast_as_possible"])
         self._outlet = outlet
         self._notify = settings["notify"]
         self._engine = get_engine()
-        endpoint = Endpoint(settings["host"], settings["port"], profile.session)
+        endpoint = Endpoint(settings["host"], settings["port"], profile.session, profile.session.source_addresses)
         factory = MessageFactory(profile.message, profile.seed, settings["run_id"])
-        self._load = Load(profile, endpoint, factory, outlet, settings["clock_origin"], settings["first_session"])
+        self._load = Load(
+            profile, endpoint, factory, outlet, settings["clock_origin"], first_session=settings["first_session"],
+            first_message=settings.get("first_message", 0), followed=bool(self._notify),
+        )  # fmt: skip
         self._load.on_reports = self._pass_reports
         ProfileUser.load = self._load
         self._shape = PlanShape()
@@ -74,9 +80,10 @@ class Generator:
 
     async def _start(self) -> None:
         self._spawn(self._load.flush_regularly())
-        # the writer is kept: dropped, it would close the connection
-        reader, self._arrivals = await asyncio.open_unix_connection(self._notify)
-        self._spawn(self._follow_arrivals(reader))
+        if self._notify:
+            # the writer is kept: dropped, it would close the connection
+            reader, self._arrivals = await asyncio.open_unix_connection(self._notify)
+            self._spawn(self._follow_arrivals(reader))
         loop = asyncio.get_running_loop()
         commands = asyncio.StreamReader(limit=1 << 20)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), os.fdopen(0, "rb", 0))
@@ -193,7 +200,13 @@ class Generator:
     def _drain_reports(self) -> None:
         self._have_reports.clear()
         reports, self._reports = self._reports, []
-        fire_reports(self._environment, reports)
+        add_reports(self._environment, reports)
+
+
+def _unpace(profile: Profile, messages: int) -> Profile:
+    """Return *profile* for *messages* messages that wait for nothing but the server's answers."""
+    limits = profile.limits.model_copy(update={"messages": messages, "backlog": messages})
+    return profile.model_copy(update={"pacing": Pacing(kind="accepted"), "limits": limits})
 
 
 def main() -> None:

@@ -10,24 +10,25 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from loadgen.channel import Outlet
 from loadgen.plan import Step
 from loadgen.profile import Profile
+from loadgen.traffic.connect import Endpoint
 from loadgen.traffic.message import MessageFactory, OutgoingMessage
-from loadgen.traffic.session import Endpoint, Transaction
+from loadgen.traffic.session import Transaction
 
 __all__ = ["Load", "Report", "settle"]
 
 _FLUSH_EVERY_S = 0.1
+_OPENING_AT_ONCE = 32
+"""Sessions of a ramp that are being opened at the same time: fewer than any front's listen queue holds."""
 _GIVE_UP_AFTER = 20
 """Sessions that do not open, or messages not accepted, in a row over all slots, before the load stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One transaction, for Locust's own statistics."""
 
     name: str
@@ -65,8 +66,23 @@ class Load:
         factory: MessageFactory,
         outlet: Outlet,
         clock_origin: float,
+        *,
         first_session: int = 0,
+        first_message: int = 0,
+        followed: bool = True,
     ) -> None:
+        """Prepare for any number of steps.
+
+        Args:
+            profile: What is sent, and how it is paced.
+            endpoint: Where sessions are opened.
+            factory: Makes the messages.
+            outlet: Takes rows and events.
+            clock_origin: Of the run's clock, on the monotonic one.
+            first_session: Number of the first session.
+            first_message: Number of the first message.
+            followed: Arrivals are reported; if not, a message counts as gone once it is accepted.
+        """
         self.profile = profile
         self.endpoint = endpoint
         self.outlet = outlet
@@ -74,12 +90,15 @@ class Load:
         self.on_reports: Callable[[list[Report]], None] = lambda _: None
         self._factory = factory
         self._origin = clock_origin
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(first_message)
+        self._followed = followed
         self._session_numbers = itertools.count(first_session)
         self._in_chain: dict[str, int] = {}
         """Message id to the recipients whose copy has not arrived yet."""
         self._waiters: dict[str, asyncio.Future[None]] = {}
         self._slots: set[Holder] = set()
+        self.ramp_gate = asyncio.Semaphore(_OPENING_AT_ONCE)
+        """Held by a slot that opens its first session."""
         self._failed_opens = 0
         self._refused_in_a_row = 0
         self._opened = 0
@@ -198,7 +217,8 @@ class Load:
     def make_message(self) -> OutgoingMessage:
         """Return the next message of the profile, counted as in the chain until it is known not to be."""
         message = self._factory.make_message(next(self._numbers))
-        self._in_chain[message.id] = len(message.recipients)
+        if self._followed:
+            self._in_chain[message.id] = len(message.recipients)
         self._sent += 1
         return message
 
@@ -206,13 +226,16 @@ class Load:
         """Return a message like the first one, with an id that is not part of the record."""
         first = self._factory.make_message(0)
         own = f"{self._factory.run_id}.probe"
-        return replace(first, id=own, head=first.head.replace(first.id.encode(), own.encode()))
+        return first._replace(id=own, head=first.head.replace(first.id.encode(), own.encode()))
 
     def note(self, step: Step, session: int, message: OutgoingMessage, due: float, transaction: Transaction) -> None:
         """Record what became of *message* at the front."""
-        t = transaction
+        t, recipients = transaction, len(message.recipients)
         if t.outcome in ("refused", "not_sent"):
             self.note_gone((message.id,))
+        elif t.recipients < recipients:  # the others were refused: no copy will come for them
+            self.note_arrival(message.id, recipients - t.recipients)
+            recipients = t.recipients
         self._refused_in_a_row = 0 if t.outcome == "accepted" else self._refused_in_a_row + 1
         if self._refused_in_a_row >= _GIVE_UP_AFTER and not self._limit_reached:
             self._stop_for(
@@ -221,7 +244,7 @@ class Load:
             )
         self._messages.append(
             (
-                message.id, step.step, session, message.size_bytes, len(message.recipients), due - self._origin,
+                message.id, step.step, session, message.size_bytes, recipients, due - self._origin,
                 t.started_at - self._origin, t.ended_at - self._origin, t.envelope_s, t.data_s, t.outcome, t.code, t.reply,
             )
         )  # fmt: skip

@@ -2,17 +2,19 @@
 
 Message number k of a profile is a function of the profile's seed and k alone:
 its size, structure, words, addresses and attachment. Only its id (with the
-run in it) and its Date differ from run to run. Bodies come from a pool that is
-filled as needed, since building MIME for every message would cost more than
-sending it; what makes a message unique is its head: id, subject and addresses.
+run in it) and its Date differ from run to run. All that a seed decides is
+rendered once and comes again after some thousand messages, and bodies are
+shared, since building MIME for every message would cost more than sending it;
+what is written for each message, and makes it unique, are the lines with its id.
 """
 
 import random
-from dataclasses import dataclass
+import time
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
 from itertools import accumulate
+from typing import NamedTuple
 
 from loadgen.profile import Message
 
@@ -23,8 +25,12 @@ ID_DOMAIN = "loadgen.invalid"
 """Right-hand side of Message-ID; the left-hand side is the id."""
 
 _VARIANTS_SMALL, _VARIANTS_LARGE, _LARGE_BYTES = 48, 4, 64 * 1024
+_CYCLE = 4096
+"""Messages whose sizes, addresses and subjects are drawn one by one; a mix's rarest size, one in a thousand, is among them."""
 _PEOPLE = 400
 _LINE = 72
+_OWN_BYTES = 37 + 44 + 31
+"""Date, Message-ID and id of a message with a number of four digits."""
 
 _WORDS = (
     "account agenda agree already answer april archive arrive ask attached august autumn available back balance "
@@ -49,8 +55,7 @@ _WORDS = (
 ).split()
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingMessage:
+class OutgoingMessage(NamedTuple):
     """One message, ready for the wire: CRLF line ends, dots stuffed, without the final dot."""
 
     id: str
@@ -62,6 +67,18 @@ class OutgoingMessage:
     """The rest, shared by several messages: structure fields, empty line, content."""
     size_bytes: int
     """Length as SMTP's SIZE counts it, before dots are stuffed."""
+
+
+class _Design(NamedTuple):
+    """What the seed decides about a message."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    fields: bytes
+    """Header fields that do not depend on the run."""
+    body: bytes
+    stuffing: int
+    """Bytes that the stuffing of dots has added to the body."""
 
 
 class MessageFactory:
@@ -76,13 +93,30 @@ class MessageFactory:
         self._sizes: tuple[int, ...] = sizes
         self._cumulative = list(accumulate(shares))
         self._bodies: dict[tuple[int, str, int], tuple[bytes, int]] = {}
+        self._designs: dict[int, _Design] = {}
         # few people get much mail and many get little (recipients are Zipf-like)
         self._popularity = list(accumulate(1 / rank for rank in range(1, _PEOPLE + 1)))
         self._people = range(1, _PEOPLE + 1)
+        self._date = ""
+        self._date_until_s = 0.0
 
     def make_message(self, number: int) -> OutgoingMessage:
         """Return message *number* (from 0)."""
-        rng = random.Random(f"{self._seed}:{number}")
+        place = number % _CYCLE
+        design = self._designs.get(place)
+        if design is None:
+            design = self._designs[place] = self._draw(place)
+        now_s = time.time()
+        if now_s >= self._date_until_s:
+            self._date, self._date_until_s = formatdate(now_s), int(now_s) + 1
+        message_id = f"{self.run_id}.{number}"
+        own = f"Date: {self._date}\r\nMessage-ID: <{message_id}@{ID_DOMAIN}>\r\n{ID_HEADER}: {message_id}\r\n"
+        sender, recipients, fields, body, stuffing = design
+        head = fields + own.encode("ascii")
+        return OutgoingMessage(message_id, sender, recipients, head, body, len(head) + len(body) - stuffing)
+
+    def _draw(self, place: int) -> _Design:
+        rng = random.Random(f"{self._seed}:{place}")
         size = rng.choices(self._sizes, cum_weights=self._cumulative)[0]
         chance = rng.random()
         if chance < self._message.attachments:
@@ -92,28 +126,15 @@ class MessageFactory:
         else:
             kind = "text"
         variant = rng.randrange(_VARIANTS_SMALL if size <= _LARGE_BYTES else _VARIANTS_LARGE)
-        message_id = f"{self.run_id}.{number}"
         sender_number = rng.choices(self._people, cum_weights=self._popularity)[0]
         sender = f"person{sender_number}@{self._message.sender_domain}"
         recipients = self._pick_recipients(rng)
         subject = " ".join(rng.choices(_WORDS, k=rng.randint(2, 6))).capitalize()
-        head = (
-            f"From: {_name(sender_number)} <{sender}>\r\n"
-            f"To: {', '.join(recipients[:20])}\r\n"
-            f"Subject: {subject}\r\n"
-            f"Date: {formatdate()}\r\n"
-            f"Message-ID: <{message_id}@{ID_DOMAIN}>\r\n"
-            f"{ID_HEADER}: {message_id}\r\n"
+        fields = (
+            f"From: {_name(sender_number)} <{sender}>\r\nTo: {', '.join(recipients[:20])}\r\nSubject: {subject}\r\n"
         ).encode("ascii")
-        body, stuffing = self._find_body(size - len(head), kind, variant)
-        return OutgoingMessage(
-            id=message_id,
-            sender=sender,
-            recipients=recipients,
-            head=head,
-            body=body,
-            size_bytes=len(head) + len(body) - stuffing,
-        )
+        body, stuffing = self._find_body(size - len(fields) - _OWN_BYTES, kind, variant)
+        return _Design(sender, recipients, fields, body, stuffing)
 
     def _pick_recipients(self, rng: random.Random) -> tuple[str, ...]:
         count = self._message.recipients

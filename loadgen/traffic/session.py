@@ -1,55 +1,29 @@
-"""One SMTP session: opened by aiosmtplib, then one transaction after another on the bare transport.
+"""One SMTP or LMTP session: opened, then one transaction after another on the bare transport.
 
 Owns the difference between "refused", "not sent" and "unknown": a connection
 lost before the final dot has left this host means the server has no message; lost
-after it, nobody can say (RFC 1047), and only the sink will tell. aiosmtplib
-hides that moment, so once it has connected, greeted, secured and logged in,
-its transport is handed to `Dialogue`. A refusal is data, never an exception.
+after it, nobody can say (RFC 1047), and only the sink will tell. Where the
+server offers PIPELINING, the envelope goes out in one write and its replies are
+matched one by one (RFC 2920). aiosmtplib secures a session and logs in; then its
+transport is handed to `Dialogue`. A refusal is data, never an exception.
 """
 
 import asyncio
 import contextlib
-import os
-import ssl
 import time
-from dataclasses import dataclass
-from typing import cast
-
-import aiosmtplib
+from typing import NamedTuple
 
 from loadgen.profile import Session
-from loadgen.traffic.dialogue import Broken, Dialogue
+from loadgen.traffic.connect import Endpoint, Opened, open_plain, open_secured
+from loadgen.traffic.dialogue import Broken, Reply
 from loadgen.traffic.message import OutgoingMessage
 
-__all__ = ["Endpoint", "OpenTimes", "SessionError", "SmtpSession", "Transaction"]
+__all__ = ["SmtpSession", "Transaction"]
 
-LOCAL_HOSTNAME = "generator.loadgen.test"
 _CHUNK = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where sessions are opened, and how."""
-
-    host: str
-    """An IP literal: a name would be looked up by the loop for every session."""
-    port: int
-    session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTimes:
-    """How long the parts of opening a session took, in seconds; None for a part that did not happen."""
-
-    connect_s: float
-    """TCP connect to the 220 banner."""
-    ehlo_s: float
-    tls_s: float | None
-    auth_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """What became of one message at the front."""
 
     started_at: float
@@ -65,26 +39,27 @@ class Transaction:
     code: int | None
     reply: str
     """The server's words, or what went wrong."""
+    recipients: int
+    """Those that the server took, or may have taken."""
     usable: bool
     """The session can carry another transaction."""
-
-
-class SessionError(Exception):
-    """A session could not be opened; the text says at which step and why."""
 
 
 class SmtpSession:
     """One open session; make it with `open`."""
 
-    def __init__(self, dialogue: Dialogue, times: OpenTimes, session: Session, size_announced: bool) -> None:
-        self.times = times
-        self._dialogue = dialogue
+    def __init__(self, opened: Opened, session: Session) -> None:
+        self.times = opened.times
+        self._dialogue = opened.dialogue
         self._timeout_s = session.reply_timeout_s
-        self._size_announced = size_announced
+        self._size_announced = "SIZE" in opened.offers
+        self.pipelining = session.pipelining and "PIPELINING" in opened.offers
+        """The envelope goes out in one write."""
+        self._lmtp = session.protocol == "lmtp"
 
     @classmethod
-    async def open(cls, endpoint: Endpoint) -> "SmtpSession":
-        """Connect, greet, and where asked for secure and log in.
+    async def open(cls, endpoint: Endpoint, number: int = 0) -> "SmtpSession":
+        """Connect, greet, and where asked for secure and log in; *number*, the session's, decides where it comes from.
 
         Certificates are not verified, as between mail servers.
 
@@ -92,43 +67,9 @@ class SmtpSession:
             SessionError: at any of these steps.
         """
         settings = endpoint.session
-        password = _read_password(settings)
-        client = aiosmtplib.SMTP(
-            hostname=endpoint.host, port=endpoint.port, local_hostname=LOCAL_HOSTNAME, start_tls=False,
-            validate_certs=False, timeout=settings.connect_timeout_s,
-        )  # fmt: skip
-        stage, tls_s, auth_s = "connect", None, None
-        begun = time.monotonic()
-        try:
-            await client.connect()
-            connected = time.monotonic()
-            stage = "ehlo"
-            await client.ehlo()
-            greeted = time.monotonic()
-            if settings.starttls:
-                stage = "starttls"
-                await client.starttls(validate_certs=False)
-                await client.ehlo()
-                tls_s = time.monotonic() - greeted
-            if settings.username is not None:
-                stage = "auth"
-                before = time.monotonic()
-                await client.login(settings.username, password)
-                auth_s = time.monotonic() - before
-        # ssl.SSLError is an OSError and comes through bare
-        except (aiosmtplib.SMTPException, OSError, ssl.SSLError, ValueError) as error:
-            client.close()
-            raise SessionError(f"{stage}: {_describe(error)}") from error
-        except asyncio.CancelledError:
-            client.close()
-            raise
-        transport = client.transport
-        if transport is None:
-            raise SessionError("connect: connection lost")
-        size_announced = client.supports_extension("size")
-        dialogue = Dialogue(cast(asyncio.Transport, transport), asyncio.get_running_loop())
-        times = OpenTimes(connected - begun, greeted - connected, tls_s, auth_s)
-        return cls(dialogue, times, settings, size_announced)
+        if settings.starttls or settings.username is not None:
+            return cls(await open_secured(endpoint, number), settings)
+        return cls(await open_plain(endpoint, number), settings)
 
     @property
     def usable(self) -> bool:
@@ -140,15 +81,16 @@ class SmtpSession:
 
         The cancelled transaction is available as the exception's `transaction` attribute.
         """
-        progress = _Progress(time.monotonic())
+        progress = _Progress(time.monotonic(), len(message.recipients))
         try:
             return await self._transact(message, progress)
         except Broken as broken:
-            return progress.end(
-                "unknown" if progress.dot_sent(self._dialogue) else "not_sent", None, str(broken), False
-            )
+            if (last := next((reply for reply in broken.replies if reply.code == 421), None)) is not None:
+                self._dialogue.close()
+                return progress.end("refused", last.code, last.text, False)
+            return progress.end(self._fate(progress), None, str(broken), False)
         except asyncio.CancelledError as cancelled:
-            outcome = "unknown" if progress.dot_sent(self._dialogue) else "not_sent"
+            outcome = self._fate(progress)
             self._dialogue.close()
             cancelled.transaction = progress.end(outcome, None, "stopped by the generator", False)  # type: ignore[attr-defined]
             raise
@@ -166,71 +108,107 @@ class SmtpSession:
         """Disconnect at once."""
         self._dialogue.close()
 
+    def _fate(self, progress: "_Progress") -> str:
+        """Return what a transaction that broke off is: the final dot may have reached the server, or not."""
+        return "unknown" if progress.dot_written and self._dialogue.flushed else "not_sent"
+
     async def _transact(self, message: OutgoingMessage, progress: "_Progress") -> Transaction:
-        size = f" SIZE={message.size_bytes}" if self._size_announced else ""
-        code, text = await self._command(f"MAIL FROM:<{message.sender}>{size}")
-        if code != 250:
-            return await self._refused(progress, code, text)
-        taken, refusals = 0, []
-        for recipient in message.recipients:
-            code, text = await self._command(f"RCPT TO:<{recipient}>")
-            if code in (250, 251, 252):
-                taken += 1
-            else:
-                refusals.append((code, text))
-        if refusals:
-            # a message that would reach only some of its recipients could not be accounted for
-            return await self._refused(progress, *refusals[0])
-        code, text = await self._command("DATA")
-        if code != 354:
-            return await self._refused(progress, code, text)
+        dialogue = self._dialogue
+        mail, recipients, data = await self._say_envelope(message)
+        refusals = [reply for reply in (mail, *recipients) if reply.code >= 400]
+        taken = len(recipients) - len(refusals) if mail.code == 250 else 0
+        if data is None or data.code != 354:
+            return await self._refused(progress, refusals[0] if refusals else data or mail)
         begun = progress.data_begun()
+        if not taken:  # a server that takes content for nobody is given none (RFC 2920, 3.1)
+            dialogue.write(b".\r\n")
+            await dialogue.read_reply(2 * self._timeout_s)
+            return progress.end("refused", *_say(refusals[0]), dialogue.alive)
+        progress.recipients = taken
         await self._write_content(message, progress)
-        code, text = await self._dialogue.read_reply(2 * self._timeout_s)
+        # LMTP answers for every recipient that it took
+        replies = await dialogue.read_replies(taken if self._lmtp else 1, 2 * self._timeout_s)
         progress.data_s = time.monotonic() - begun
         if not progress.dot_written:
             # the server answered before it had everything: whatever it said, it has no message
-            self._dialogue.close()
-            return progress.end("refused", code, text, False)
-        usable = self._dialogue.alive and code != 421
-        return progress.end("accepted" if code == 250 else "refused", code, text, usable)
+            dialogue.close()
+            return progress.end("refused", *_say(replies[0]), False)
+        for reply in replies:
+            _check(reply, "the final dot", 250)
+        usable = dialogue.alive and replies[-1].code != 421
+        delivered = [reply for reply in replies if reply.code == 250]
+        if not delivered:
+            # what is still to leave of a message that was refused early would be taken for commands
+            return progress.end("refused", *_say(replies[0]), usable and dialogue.flushed)
+        progress.recipients = len(delivered) if self._lmtp else taken
+        return progress.end("accepted", *_say(delivered[0]), usable)
+
+    async def _say_envelope(self, message: OutgoingMessage) -> tuple[Reply, list[Reply], Reply | None]:
+        """Return the replies to MAIL, to every RCPT and to DATA; None for a DATA that was not worth saying."""
+        dialogue, timeout_s = self._dialogue, self._timeout_s
+        size = f" SIZE={message.size_bytes}" if self._size_announced else ""
+        mail = f"MAIL FROM:<{message.sender}>{size}\r\n"
+        recipients = [f"RCPT TO:<{recipient}>\r\n" for recipient in message.recipients]
+        if self.pipelining:
+            dialogue.write(f"{mail}{''.join(recipients)}DATA\r\n".encode("ascii"))
+            replies = await dialogue.read_replies(len(recipients) + 2, timeout_s)
+            _check(replies[0], "MAIL", 250)
+            for reply in replies[1:-1]:
+                _check(reply, "RCPT", 250)
+            return replies[0], replies[1:-1], _check(replies[-1], "DATA", 354)
+        dialogue.write(mail.encode("ascii"))
+        first = _check(await dialogue.read_reply(timeout_s), "MAIL", 250)
+        answers: list[Reply] = []
+        if first.code != 250:
+            return first, answers, None
+        for recipient in recipients:
+            dialogue.write(recipient.encode("ascii"))
+            answers.append(_check(await dialogue.read_reply(timeout_s), "RCPT", 250))
+            if answers[-1].code == 421:
+                return first, answers, None
+        if all(answer.code >= 400 for answer in answers):
+            return first, answers, None
+        dialogue.write(b"DATA\r\n")
+        return first, answers, _check(await dialogue.read_reply(timeout_s), "DATA", 354)
 
     async def _write_content(self, message: OutgoingMessage, progress: "_Progress") -> None:
         dialogue = self._dialogue
-        dialogue.write(message.head)
-        body = message.body
-        for start in range(0, len(body), _CHUNK):
-            # small messages go out in one piece; a large one waits for the server between pieces
-            if start:
-                await dialogue.flush(self._timeout_s)
-                if not dialogue.flushed:
-                    return
-            dialogue.write(body[start : start + _CHUNK])
-        progress.dot_written = True
-        dialogue.write(b".\r\n")
-        await dialogue.flush(self._timeout_s)
+        head, body = message.head, message.body
+        if len(body) <= _CHUNK:
+            progress.dot_written = True
+            dialogue.write(b"".join((head, body, b".\r\n")))
+        else:
+            dialogue.write(head)
+            for start in range(0, len(body), _CHUNK):
+                # a large message waits for the server between pieces
+                if start:
+                    await dialogue.flush(self._timeout_s)
+                    if not dialogue.flushed:
+                        return
+                dialogue.write(body[start : start + _CHUNK])
+            progress.dot_written = True
+            dialogue.write(b".\r\n")
+        if not dialogue.flushed:
+            await dialogue.flush(self._timeout_s)
 
-    async def _command(self, line: str) -> tuple[int, str]:
-        self._dialogue.write(line.encode("ascii") + b"\r\n")
-        return await self._dialogue.read_reply(self._timeout_s)
-
-    async def _refused(self, progress: "_Progress", code: int, text: str) -> Transaction:
-        transaction = progress.end("refused", code, text, code != 421)
-        if code == 421:
+    async def _refused(self, progress: "_Progress", reply: Reply) -> Transaction:
+        if reply.code == 421:
             self._dialogue.close()
-            return transaction
+            return progress.end("refused", *_say(reply), False)
+        self._dialogue.write(b"RSET\r\n")
         try:
-            await self._command("RSET")
+            await self._dialogue.read_reply(self._timeout_s)
         except Broken:
-            return progress.end("refused", code, text, False)
-        return transaction
+            return progress.end("refused", *_say(reply), False)
+        return progress.end("refused", *_say(reply), True)
 
 
 class _Progress:
     """How far a transaction has come, so that its end can be named at any moment."""
 
-    def __init__(self, started_at: float) -> None:
+    def __init__(self, started_at: float, recipients: int) -> None:
         self._started_at = started_at
+        self.recipients = recipients
         self._envelope_s: float | None = None
         self.data_s: float | None = None
         self.dot_written = False
@@ -240,36 +218,23 @@ class _Progress:
         self._envelope_s = now - self._started_at
         return now
 
-    def dot_sent(self, dialogue: Dialogue) -> bool:
-        """Whether the final dot may have reached the server."""
-        return self.dot_written and dialogue.flushed
-
     def end(self, outcome: str, code: int | None, reply: str, usable: bool) -> Transaction:
         return Transaction(
-            self._started_at,
-            time.monotonic(),
-            self._envelope_s,
-            self.data_s,
-            outcome,
-            code,
-            reply[:500],
+            self._started_at, time.monotonic(), self._envelope_s, self.data_s, outcome, code, reply[:500], self.recipients,
             usable,
-        )
+        )  # fmt: skip
 
 
-def _read_password(settings: Session) -> str:
-    if settings.password_env is None:
-        return ""
-    password = os.environ.get(settings.password_env)
-    if password is None:
-        raise SessionError(
-            f"auth: environment variable {settings.password_env} is not set; session.password_env names it"
-        )
-    return password
+def _check(reply: Reply, command: str, success: int) -> Reply:
+    """Return *reply* if it can be one to *command*; one that cannot belongs to another, and so may all that follow.
+
+    Raises:
+        Broken: it cannot.
+    """
+    if reply.code == success or 400 <= reply.code < 600 or (command == "RCPT" and reply.code in (251, 252)):
+        return reply
+    raise Broken(f"protocol error: {reply.code} {reply.text[:80]} in reply to {command}", [])
 
 
-def _describe(error: Exception) -> str:
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        return f"{error.code} {error.message}"
-    text = str(error) or type(error).__name__
-    return text.splitlines()[0][:300]
+def _say(reply: Reply) -> tuple[int, str]:
+    return reply.code, reply.text

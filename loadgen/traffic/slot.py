@@ -9,9 +9,10 @@ import asyncio
 import time
 
 from loadgen.plan import Step
+from loadgen.traffic.connect import SessionError
 from loadgen.traffic.load import Load, settle
 from loadgen.traffic.message import OutgoingMessage
-from loadgen.traffic.session import SessionError, SmtpSession, Transaction
+from loadgen.traffic.session import SmtpSession, Transaction
 
 __all__ = ["Slot"]
 
@@ -30,14 +31,19 @@ class Slot:
         self.waiting_for: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_opened = False
+        self._opening = False
+        self._aborted = False
 
     def abort(self) -> None:
         """End at once; `run` records the fate of the message in progress."""
+        self._aborted = True
         if self._task is not None:
             self._task.cancel()
 
     def finish(self) -> None:
         """Let the transaction in progress end, then close the session; from the loop's thread."""
+        if self._opening and not self.finishing.is_set() and self._task is not None:
+            self._task.cancel()
         self.finishing.set()
         if self.waiting_for is not None:
             settle(self.waiting_for)
@@ -53,7 +59,7 @@ class Slot:
                 number = load.new_session_number()
                 begun = time.monotonic()
                 try:
-                    session = await self._open()
+                    session = await self._open(number)
                     if session is None:
                         break
                 except SessionError as error:
@@ -89,16 +95,24 @@ class Slot:
             load.unregister(self)
             self.closed.set()
 
-    async def _open(self) -> SmtpSession | None:
+    async def _open(self, number: int) -> SmtpSession | None:
         """Return a new session, or None when told to finish meanwhile."""
-        opening = asyncio.ensure_future(SmtpSession.open(self._load.endpoint))
-        finishing = asyncio.ensure_future(self.finishing.wait())
+        if self.finishing.is_set():
+            return None
+        self._opening = True
         try:
-            await asyncio.wait((opening, finishing), return_when=asyncio.FIRST_COMPLETED)
-            return opening.result() if opening.done() else None
+            if self._has_opened:
+                # how long the front takes to answer is part of what is measured, however many ask at once
+                return await SmtpSession.open(self._load.endpoint, number)
+            # a front whose listen queue overflows would be measured by the kernel's retries
+            async with self._load.ramp_gate:
+                return await SmtpSession.open(self._load.endpoint, number)
+        except asyncio.CancelledError:
+            if self._aborted or not self.finishing.is_set() or self._task is None or self._task.uncancel():
+                raise
+            return None
         finally:
-            finishing.cancel()
-            opening.cancel()
+            self._opening = False
 
     async def _use(self, session: SmtpSession, number: int, begun: float) -> bool:
         """Send over one session until it ends; return whether another one is wanted."""

@@ -1,0 +1,370 @@
+"""How much this machine's generator can send: against our own sink, against smtp-sink, and beside smtp-source.
+
+A generator that saturates first measures itself. Its limit is therefore
+measured before anything is measured with it, in the way in which it will be
+used: in the process that `loadgen run` starts, with Locust's statistics on, every
+message unique and recorded. smtp-source takes turns with it on the same sink, so
+that whatever else the machine does falls on both.
+"""
+
+import asyncio
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from loadgen.chain.ports import find_free_ports, wait_for_banner
+from loadgen.chain.spec import Address
+from loadgen.child import Child, python_module
+from loadgen.errors import UsageError
+from loadgen.plan import Step
+from loadgen.profile import Profile, load_profile, parse_profile
+from loadgen.records import RunWriter
+from loadgen.units import format_size
+
+__all__ = ["Calibration", "Contender", "calibrate", "describe", "make_profile", "print_calibration"]
+
+_SATURATED_SHARE = 0.7
+"""A generator that has to give more than this share of what it can is taken to be part of the result."""
+_TIMEOUT_S = 300.0
+
+
+@dataclass
+class Contender:
+    """One generator on one sink, and what each of its rounds gave."""
+
+    generator: str
+    """loadgen or smtp-source."""
+    sink: str
+    """loadgen or smtp-sink."""
+    per_s: list[float] = field(default_factory=list)
+    cpu_s_per_message: list[float] = field(default_factory=list)
+    """Of the generator's process, user and system."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was asked and what was found."""
+
+    sessions: int
+    size_bytes: int
+    """Mean over the messages sent."""
+    messages: int
+    """Sent in each round."""
+    rounds: int
+    pipelining: bool
+    """The envelope went out in one write."""
+    messages_per_session: int | None
+    contenders: dict[str, Contender]
+    """own-sink, and where they are installed smtp-sink and smtp-source."""
+    planned_per_s: float | None
+    """Highest rate that the profile asks for."""
+    missing: list[str]
+    """Programs that are not installed."""
+
+    @property
+    def capacity_per_s(self) -> float:
+        """What the generator carries into our own sink, msg/s, median of the rounds."""
+        return statistics.median(self.contenders["own-sink"].per_s)
+
+    @property
+    def ratio_vs_smtp_source(self) -> float | None:
+        """Throughput over smtp-source's into the same smtp-sink, median of the rounds; None: not installed."""
+        ours, theirs = self.contenders.get("smtp-sink"), self.contenders.get("smtp-source")
+        if ours is None or theirs is None:
+            return None
+        return statistics.median(a / b for a, b in zip(ours.per_s, theirs.per_s, strict=True))
+
+    @property
+    def planned_share(self) -> float | None:
+        """Share of the capacity that the profile's highest rate takes; None: it has no rates."""
+        return None if self.planned_per_s is None else self.planned_per_s / self.capacity_per_s
+
+
+def make_profile(name_or_path: str | None, size: str | None) -> tuple[str, Profile]:
+    """Return text and value of what is to be sent: a profile, or 4 KiB messages, or messages of *size*.
+
+    Raises:
+        ProfileError: there is no such profile, or it says something wrong.
+        UsageError: both were given.
+    """
+    if name_or_path is not None:
+        if size is not None:
+            raise UsageError(f"--size {size}: {name_or_path} has sizes of its own; give one of them")
+        _, text, profile = load_profile(name_or_path)
+        return text, profile
+    text = f'about = "calibration"\n[message]\nsize = "{size or "4KiB"}"\n[[step]]\nconcurrency = 50\nhold = "1s"\n'
+    return text, parse_profile(text, "--size")
+
+
+async def calibrate(
+    profile: Profile,
+    profile_text: str,
+    sessions: int,
+    messages: int,
+    rounds: int,
+    on_round: Callable[[str, float], None],
+) -> Calibration:
+    """Measure the generator with the messages and sessions of *profile*.
+
+    Args:
+        profile: What is sent and how sessions are kept.
+        profile_text: The same as text; the generator reads it.
+        sessions: Open at once.
+        messages: Sent in each round by each contender.
+        rounds: Of all contenders in turn.
+        on_round: Called with the contender's name and its latest msg/s.
+
+    Raises:
+        UsageError: a process did not start or did not finish.
+    """
+    missing = [name for name in ("smtp-source", "smtp-sink") if shutil.which(name) is None]
+    session = profile.session
+    contenders = {"own-sink": Contender("loadgen", "loadgen")}
+    if "smtp-sink" not in missing:
+        contenders["smtp-sink"] = Contender("loadgen", "smtp-sink")
+        if "smtp-source" not in missing:
+            contenders["smtp-source"] = Contender("smtp-source", "smtp-sink")
+    with tempfile.TemporaryDirectory(prefix="loadgen-calibrate-") as directory:
+        bench = _Bench(Path(directory), profile, profile_text, sessions, messages)
+        async with AsyncExitStack() as stack:
+            own = await stack.enter_async_context(bench.own_sink())
+            foreign = await stack.enter_async_context(_smtp_sink()) if "smtp-sink" in contenders else None
+            for number in range(rounds):
+                # the order turns round, so that nobody is always first
+                names = list(contenders)
+                for name in names[number % len(names) :] + names[: number % len(names)]:
+                    if name == "smtp-source":
+                        assert foreign is not None  # noqa: S101 (it is among the contenders)
+                        per_s, cpu_s = await asyncio.to_thread(
+                            _run_smtp_source, foreign, sessions, messages, bench.size_bytes,
+                            keep=session.messages_per_session is None,
+                        )  # fmt: skip
+                    else:
+                        per_s, cpu_s = await bench.run_generator(own if name == "own-sink" else foreign, name)
+                    contenders[name].per_s.append(per_s)
+                    contenders[name].cpu_s_per_message.append(cpu_s)
+                    on_round(name, per_s)
+    rates = [entry.rate_per_s for entry in profile.step if entry.rate_per_s is not None]
+    return Calibration(
+        sessions=sessions, size_bytes=bench.size_bytes, messages=messages, rounds=rounds, pipelining=session.pipelining,
+        messages_per_session=session.messages_per_session, contenders=contenders,
+        planned_per_s=max(rates, default=None), missing=missing,
+    )  # fmt: skip
+
+
+class _Bench:
+    """Runs the generator's process against a sink and measures it."""
+
+    def __init__(self, directory: Path, profile: Profile, profile_text: str, sessions: int, messages: int) -> None:
+        self._directory = directory
+        self._profile = profile
+        self._text = profile_text
+        self._sessions = sessions
+        self._messages = messages
+        self._run_id = os.urandom(4).hex()
+        self._notify = ""
+        self._rounds = 0
+        self.size_bytes = int(_mean_size(profile))
+
+    @asynccontextmanager
+    async def own_sink(self) -> AsyncIterator[Address]:
+        """Run our own sink and yield its address."""
+        (port,) = find_free_ports(1, set())
+        self._notify = str(self._directory / "arrivals")
+        sink = Child("sink", lambda _, __: None)
+        sink.expect("ready")
+        settings = {
+            "host": "127.0.0.1", "port": port, "run_id": self._run_id, "clock_origin": 0.0, "notify": self._notify,
+        }  # fmt: skip
+        await sink.start(python_module("loadgen.traffic.sink"), settings, self._directory / "sink.log")
+        try:
+            await sink.receive("ready", _TIMEOUT_S)
+            yield Address(host="127.0.0.1", port=port)
+        finally:
+            await sink.end()
+
+    async def run_generator(self, target: Address | None, name: str) -> tuple[float, float]:
+        """Send the messages of one round and return msg/s and the CPU seconds of one message."""
+        assert target is not None  # noqa: S101 (it is among the contenders)
+        self._rounds += 1
+        directory = self._directory / f"round-{self._rounds}"
+        directory.mkdir()
+        with RunWriter(directory) as writer:
+            recorder = _Recorder(writer, self._sessions)
+            child = Child("generator", recorder.take)
+            for event in ("ready", "limit", "closed", "locust"):
+                child.expect(event)
+            settings = {
+                "clock_origin": 0.0, "run_id": self._run_id, "host": target.host, "port": target.port,
+                "notify": self._notify if name == "own-sink" else "", "profile_text": self._text,
+                "first_session": 0, "as_fast_as_possible": self._messages, "first_message": self._rounds * self._messages,
+            }  # fmt: skip
+            await child.start(python_module("loadgen.traffic.generator"), settings, self._directory / "generator.log")
+            try:
+                await child.receive("ready", _TIMEOUT_S)
+                recorder.watch(child.pid)
+                step = asdict(Step(0, self._sessions, None, 0.0, _TIMEOUT_S, 0.0, _TIMEOUT_S))
+                child.tell({"command": "phase", "step": step, "phase": "ramp"})
+                await child.receive("limit", _TIMEOUT_S)
+                child.tell({"command": "phase", "step": step, "phase": "drain"})
+                await child.receive("closed", _TIMEOUT_S)
+                child.tell({"command": "quit"})
+                await child.receive("locust", _TIMEOUT_S)
+            except TimeoutError as error:
+                raise UsageError(str(error)) from error
+            finally:
+                await child.end()
+        return recorder.work_out()
+
+
+class _Recorder:
+    """Writes the rows of one round down, and notes when the load was full and what it cost."""
+
+    def __init__(self, writer: RunWriter, sessions: int) -> None:
+        self._writer = writer
+        self._sessions = sessions
+        self._process: psutil.Process
+        self._ended: list[float] = []
+        self._accepted = 0
+        self._readings: list[tuple[float, float]] = []
+        """Instant and CPU seconds, from the moment at which all sessions were open."""
+
+    def watch(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+
+    def take(self, _: str, line: dict[str, Any]) -> None:
+        if "table" in line:
+            self._writer.write_rows(line["table"], line["rows"])
+            if line["table"] == "message":
+                self._ended += [row[7] for row in line["rows"] if row[10] == "accepted"]
+        elif line["event"] == "limit" or (line["event"] == "load" and line["opened"] >= self._sessions):
+            times = self._process.cpu_times()
+            self._readings.append((time.monotonic(), times.user + times.system))
+
+    def work_out(self) -> tuple[float, float]:
+        """Return msg/s and CPU seconds of one message between the first and the last reading with the load on."""
+        ended = np.sort(np.array(self._ended))
+        inside = [(at, cpu) for at, cpu in self._readings if ended.size and at <= ended[-1]]
+        if len(inside) < 2:
+            raise UsageError(
+                "too few messages for a measurement: they were sent before two readings could be taken; raise --messages"
+            )
+        (start, cpu_start), (end, cpu_end) = inside[0], inside[-1]
+        count = int(np.searchsorted(ended, end) - np.searchsorted(ended, start))
+        return count / (end - start), (cpu_end - cpu_start) / max(1, count)
+
+
+@asynccontextmanager
+async def _smtp_sink() -> AsyncIterator[Address]:
+    (port,) = find_free_ports(1, set())
+    address = Address(host="127.0.0.1", port=port)
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    process = await asyncio.create_subprocess_exec("smtp-sink", *user, str(address), "1000")
+    try:
+        await asyncio.to_thread(wait_for_banner, address, "smtp-sink", 10.0)
+        yield address
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def _run_smtp_source(
+    sink: Address, sessions: int, messages: int, size_bytes: int, *, keep: bool
+) -> tuple[float, float]:
+    """Return msg/s and the CPU seconds of one message of smtp-source."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        ["smtp-source", *(["-d"] if keep else []), "-s", str(sessions), "-m", str(messages), "-l", str(size_bytes),
+         "-f", "calibrate@sender.loadgen.test", "-t", "calibrate@loadgen.test", str(sink)],
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    took_s = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise UsageError(f"smtp-source ended with exit code {process.returncode}; its words are above")
+    return messages / took_s, (usage.ru_utime + usage.ru_stime) / messages
+
+
+def _mean_size(profile: Profile) -> float:
+    shares = profile.message.size_shares
+    return sum(size * share for size, share in shares) / sum(share for _, share in shares)
+
+
+def describe(found: Calibration) -> dict[str, object]:
+    """Return *found* for a program to read."""
+    return {
+        "sessions": found.sessions, "size_bytes": found.size_bytes, "messages": found.messages, "rounds": found.rounds,
+        "pipelining": found.pipelining, "messages_per_session": found.messages_per_session, "missing": found.missing,
+        "contenders": {
+            name: {
+                "generator": one.generator, "sink": one.sink, "per_s": one.per_s, "per_s_median": statistics.median(one.per_s),
+                "bytes_per_s": statistics.median(one.per_s) * found.size_bytes,
+                "cpu_s_per_message": statistics.median(one.cpu_s_per_message),
+            }
+            for name, one in found.contenders.items()
+        },
+        "capacity_per_s": found.capacity_per_s, "ratio_vs_smtp_source": found.ratio_vs_smtp_source,
+        "planned_per_s": found.planned_per_s, "planned_share": found.planned_share,
+        "findings": ["generator-saturated"] if _saturates(found) else [],
+    }  # fmt: skip
+
+
+def print_calibration(found: Calibration, console: Console) -> None:
+    """Print *found* for a person."""
+    kept = "kept open" if found.messages_per_session is None else f"reopened after {found.messages_per_session}"
+    console.print(
+        f"{found.sessions} sessions, {kept}; {found.messages} messages of {format_size(found.size_bytes)} a round; "
+        f"medians of {found.rounds} rounds in turn",
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("generator")
+    table.add_column("into")
+    for name in ("msg/s", "least to most", "MB/s", "CPU per message"):
+        table.add_column(name, justify="right")
+    for one in found.contenders.values():
+        per_s = statistics.median(one.per_s)
+        table.add_row(
+            one.generator, one.sink, f"{per_s:.0f}", f"{min(one.per_s):.0f} to {max(one.per_s):.0f}",
+            f"{per_s * found.size_bytes / 1e6:.0f}", f"{statistics.median(one.cpu_s_per_message) * 1e6:.0f} us",
+        )  # fmt: skip
+    console.print(table)
+    if found.ratio_vs_smtp_source is not None:
+        console.print(
+            f"{found.ratio_vs_smtp_source:.2f} times smtp-source, round by round on the same sink", highlight=False
+        )
+    else:
+        console.print(
+            f"not compared with smtp-source: {' and '.join(found.missing)} not installed (package postfix)",
+            highlight=False,
+        )
+    if found.planned_share is None:
+        most = _SATURATED_SHARE * found.capacity_per_s
+        console.print(f"a chain that carries up to {most:.0f} msg/s can be measured with it", highlight=False)
+    else:
+        console.print(
+            f"the profile's {found.planned_per_s:g} msg/s are {found.planned_share:.0%} of what it can", highlight=False
+        )
+    if _saturates(found):
+        console.print(
+            "generator-saturated: it would measure itself. Lower the rate, or send from more processes or machines.",
+            highlight=False,
+        )
+
+
+def _saturates(found: Calibration) -> bool:
+    return found.planned_share is not None and found.planned_share > _SATURATED_SHARE
