@@ -52,6 +52,32 @@ class Contender:
     per_s: list[float] = field(default_factory=list)
     cpu_s_per_message: list[float] = field(default_factory=list)
     """Of the generator's process, user and system."""
+    resident_bytes: list[tuple[int, int]] = field(default_factory=list)
+    """Of the generator's process once all sessions were open, and at the end; empty for smtp-source."""
+    failed_sessions: list[int] = field(default_factory=list)
+    """Sessions that did not open or broke; empty for smtp-source."""
+    idle_sessions: list[int] = field(default_factory=list)
+    """Sessions that carried no message; empty for smtp-source."""
+
+    def add(self, found: "_Round") -> None:
+        """Take the figures of one more round."""
+        self.per_s.append(found.per_s)
+        self.cpu_s_per_message.append(found.cpu_s_per_message)
+        if found.resident_bytes is not None:
+            self.resident_bytes.append(found.resident_bytes)
+            self.failed_sessions.append(found.failed_sessions)
+            self.idle_sessions.append(found.idle_sessions)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What one round of one contender gave."""
+
+    per_s: float
+    cpu_s_per_message: float
+    resident_bytes: tuple[int, int] | None = None
+    failed_sessions: int = 0
+    idle_sessions: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,15 +174,14 @@ async def calibrate(
                 for name in names[number % len(names) :] + names[: number % len(names)]:
                     if name == "smtp-source":
                         assert foreign is not None  # noqa: S101 (it is among the contenders)
-                        per_s, cpu_s = await asyncio.to_thread(
+                        one = await asyncio.to_thread(
                             _run_smtp_source, foreign, sessions, messages, bench.size_bytes,
                             keep=session.messages_per_session is None,
                         )  # fmt: skip
                     else:
-                        per_s, cpu_s = await bench.run_generator(own if name == "own-sink" else foreign, name)
-                    contenders[name].per_s.append(per_s)
-                    contenders[name].cpu_s_per_message.append(cpu_s)
-                    on_round(name, per_s)
+                        one = await bench.run_generator(own if name == "own-sink" else foreign, name)
+                    contenders[name].add(one)
+                    on_round(name, one.per_s)
     rates = [entry.rate_per_s for entry in profile.step if entry.rate_per_s is not None]
     return Calibration(
         sessions=sessions, size_bytes=bench.size_bytes, messages=messages, rounds=rounds, pipelining=session.pipelining,
@@ -196,8 +221,8 @@ class _Bench:
         finally:
             await sink.end()
 
-    async def run_generator(self, target: Address | None, name: str) -> tuple[float, float]:
-        """Send the messages of one round and return msg/s and the CPU seconds of one message."""
+    async def run_generator(self, target: Address | None, name: str) -> _Round:
+        """Send the messages of one round and return what was found."""
         assert target is not None  # noqa: S101 (it is among the contenders)
         self._rounds += 1
         directory = self._directory / f"round-{self._rounds}"
@@ -238,9 +263,10 @@ class _Recorder:
         self._sessions = sessions
         self._process: psutil.Process
         self._ended: list[float] = []
-        self._accepted = 0
-        self._readings: list[tuple[float, float]] = []
-        """Instant and CPU seconds, from the moment at which all sessions were open."""
+        self._readings: list[tuple[float, float, int]] = []
+        """Instant, CPU seconds and resident bytes, from the moment at which all sessions were open."""
+        self._failed = 0
+        self._idle = 0
 
     def watch(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -250,21 +276,27 @@ class _Recorder:
             self._writer.write_rows(line["table"], line["rows"])
             if line["table"] == "message":
                 self._ended += [row[7] for row in line["rows"] if row[10] == "accepted"]
+            elif line["table"] == "session":
+                self._failed += sum(bool(row[9]) for row in line["rows"])
+                self._idle += sum(row[8] == 0 for row in line["rows"])
         elif line["event"] == "limit" or (line["event"] == "load" and line["opened"] >= self._sessions):
             times = self._process.cpu_times()
-            self._readings.append((time.monotonic(), times.user + times.system))
+            self._readings.append((time.monotonic(), times.user + times.system, self._process.memory_info().rss))
 
-    def work_out(self) -> tuple[float, float]:
-        """Return msg/s and CPU seconds of one message between the first and the last reading with the load on."""
+    def work_out(self) -> _Round:
+        """Return what was found between the first and the last reading with the load on."""
         ended = np.sort(np.array(self._ended))
-        inside = [(at, cpu) for at, cpu in self._readings if ended.size and at <= ended[-1]]
+        inside = [reading for reading in self._readings if ended.size and reading[0] <= ended[-1]]
         if len(inside) < 2:
             raise UsageError(
                 "too few messages for a measurement: they were sent before two readings could be taken; raise --messages"
             )
-        (start, cpu_start), (end, cpu_end) = inside[0], inside[-1]
+        (start, cpu_start, resident_start), (end, cpu_end, resident_end) = inside[0], inside[-1]
         count = int(np.searchsorted(ended, end) - np.searchsorted(ended, start))
-        return count / (end - start), (cpu_end - cpu_start) / max(1, count)
+        return _Round(
+            count / (end - start), (cpu_end - cpu_start) / max(1, count), (resident_start, resident_end), self._failed,
+            self._idle,
+        )  # fmt: skip
 
 
 @asynccontextmanager
@@ -281,10 +313,7 @@ async def _smtp_sink() -> AsyncIterator[Address]:
         await process.wait()
 
 
-def _run_smtp_source(
-    sink: Address, sessions: int, messages: int, size_bytes: int, *, keep: bool
-) -> tuple[float, float]:
-    """Return msg/s and the CPU seconds of one message of smtp-source."""
+def _run_smtp_source(sink: Address, sessions: int, messages: int, size_bytes: int, *, keep: bool) -> _Round:
     began = time.monotonic()
     process = subprocess.Popen(
         ["smtp-source", *(["-d"] if keep else []), "-s", str(sessions), "-m", str(messages), "-l", str(size_bytes),
@@ -296,7 +325,7 @@ def _run_smtp_source(
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise UsageError(f"smtp-source ended with exit code {process.returncode}; its words are above")
-    return messages / took_s, (usage.ru_utime + usage.ru_stime) / messages
+    return _Round(messages / took_s, (usage.ru_utime + usage.ru_stime) / messages)
 
 
 def _mean_size(profile: Profile) -> float:
@@ -313,7 +342,8 @@ def describe(found: Calibration) -> dict[str, object]:
             name: {
                 "generator": one.generator, "sink": one.sink, "per_s": one.per_s, "per_s_median": statistics.median(one.per_s),
                 "bytes_per_s": statistics.median(one.per_s) * found.size_bytes,
-                "cpu_s_per_message": statistics.median(one.cpu_s_per_message),
+                "cpu_s_per_message": statistics.median(one.cpu_s_per_message), "resident_bytes": one.resident_bytes,
+                "failed_sessions": one.failed_sessions, "idle_sessions": one.idle_sessions,
             }
             for name, one in found.contenders.items()
         },

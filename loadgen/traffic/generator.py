@@ -46,6 +46,7 @@ class Generator:
         self._engine = get_engine()
         endpoint = Endpoint(settings["host"], settings["port"], profile.session, profile.session.source_addresses)
         factory = MessageFactory(profile.message, profile.seed, settings["run_id"])
+        factory.prepare()
         self._load = Load(
             profile, endpoint, factory, outlet, settings["clock_origin"], first_session=settings["first_session"],
             first_message=settings.get("first_message", 0), followed=bool(self._notify),

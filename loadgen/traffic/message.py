@@ -25,8 +25,8 @@ ID_DOMAIN = "loadgen.invalid"
 """Right-hand side of Message-ID; the left-hand side is the id."""
 
 _VARIANTS_SMALL, _VARIANTS_LARGE, _LARGE_BYTES = 48, 4, 64 * 1024
-_CYCLE = 4096
-"""Messages whose sizes, addresses and subjects are drawn one by one; a mix's rarest size, one in a thousand, is among them."""
+_CYCLE = 2048
+"""Messages whose sizes, addresses and subjects are drawn one by one; then they come again with other ids."""
 _PEOPLE = 400
 _LINE = 72
 _OWN_BYTES = 37 + 44 + 31
@@ -99,6 +99,12 @@ class MessageFactory:
         self._people = range(1, _PEOPLE + 1)
         self._date = ""
         self._date_until_s = 0.0
+
+    def prepare(self) -> None:
+        """Render all that can be rendered ahead; without this call it is done as messages are made."""
+        for place in range(_CYCLE):
+            if place not in self._designs:
+                self._designs[place] = self._draw(place)
 
     def make_message(self, number: int) -> OutgoingMessage:
         """Return message *number* (from 0)."""

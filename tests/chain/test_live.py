@@ -34,7 +34,7 @@ hold_limit = "6s"
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def host() -> Iterator[lab.Lab]:
     with lab_up("live") as one:
         yield one
