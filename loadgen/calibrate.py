@@ -167,7 +167,7 @@ async def calibrate(
         bench = _Bench(Path(directory), profile, profile_text, sessions, messages)
         async with AsyncExitStack() as stack:
             own = await stack.enter_async_context(bench.own_sink())
-            foreign = await stack.enter_async_context(_smtp_sink()) if "smtp-sink" in contenders else None
+            foreign = await stack.enter_async_context(_smtp_sink(sessions)) if "smtp-sink" in contenders else None
             for number in range(rounds):
                 # the order turns round, so that nobody is always first
                 names = list(contenders)
@@ -243,7 +243,9 @@ class _Bench:
                 recorder.watch(child.pid)
                 step = asdict(Step(0, self._sessions, None, 0.0, _TIMEOUT_S, 0.0, _TIMEOUT_S))
                 child.tell({"command": "phase", "step": step, "phase": "ramp"})
-                await child.receive("limit", _TIMEOUT_S)
+                limit = await child.receive("limit", _TIMEOUT_S)
+                if limit["kind"] != "message-limit":
+                    raise UsageError(f"{name}: {limit['kind']}: {limit['text']}")
                 child.tell({"command": "phase", "step": step, "phase": "drain"})
                 await child.receive("closed", _TIMEOUT_S)
                 child.tell({"command": "quit"})
@@ -300,11 +302,11 @@ class _Recorder:
 
 
 @asynccontextmanager
-async def _smtp_sink() -> AsyncIterator[Address]:
+async def _smtp_sink(sessions: int) -> AsyncIterator[Address]:
     (port,) = find_free_ports(1, set())
     address = Address(host="127.0.0.1", port=port)
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    process = await asyncio.create_subprocess_exec("smtp-sink", *user, str(address), "1000")
+    process = await asyncio.create_subprocess_exec("smtp-sink", *user, "-m", str(sessions + 10), str(address), "1000")
     try:
         await asyncio.to_thread(wait_for_banner, address, "smtp-sink", 10.0)
         yield address

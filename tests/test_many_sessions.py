@@ -129,3 +129,52 @@ def test_too_few_open_files_are_named_before_anything_starts(monkeypatch: pytest
     check_file_limit(3000)
     with pytest.raises(UsageError, match="10000 sessions need 10200 open files.*ulimit -n 10200"):
         check_file_limit(10_000)
+
+
+BAD_ENDS = {
+    b"hello\r\n": "is no reply",
+    b"250-" + b"x" * 100_000: "reply too long",
+    b"354 go\r\n250 ok\r\n250 ok\r\n": "in reply to MAIL",
+    b"\x00\xff\xfe\r\n": "is no reply",
+    b"250 ok\r\n421 going down\r\n": "going down",
+}
+"""What a server says to the envelope, and words that name what became of the message."""
+
+
+def test_sessions_with_a_bad_server_are_named_and_the_others_unharmed() -> None:
+    answers = list(BAD_ENDS)
+    good = Front()
+    bad: list[int] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(bad) == len(answers):
+            await good(reader, writer)
+            return
+        bad.append(0)
+        answer = answers[len(bad) - 1]
+        writer.write(b"220 front\r\n")
+        await reader.readline()
+        writer.write(b"250-front\r\n250 PIPELINING\r\n")
+        await reader.readuntil(b"DATA\r\n")
+        writer.write(answer)
+        if b"421" in answer:
+            writer.close()
+            return
+        await reader.read()
+
+    async def main() -> Quiet:
+        async with serve(script) as port:
+            load, outlet = make_load(port, messages=120)
+            load.begin(step(20))
+            await asyncio.wait_for(asyncio.gather(*(Slot(load, step(20)).run() for _ in range(20))), 60)
+            load.flush()
+            return outlet
+
+    rows = asyncio.run(main()).rows["message"]
+    failed = [row for row in rows if row[10] != "accepted"]
+
+    assert len(rows) == len({row[0] for row in rows}) == 120
+    assert len(failed) == len(BAD_ENDS)
+    assert {row[10] for row in failed} == {"not_sent", "refused"}
+    for words in BAD_ENDS.values():
+        assert any(words in row[12] for row in failed), words

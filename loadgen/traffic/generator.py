@@ -50,6 +50,7 @@ class Generator:
         self._load = Load(
             profile, endpoint, factory, outlet, settings["clock_origin"], first_session=settings["first_session"],
             first_message=settings.get("first_message", 0), followed=bool(self._notify),
+            starts_full="as_fast_as_possible" in settings,
         )  # fmt: skip
         self._load.on_reports = self._pass_reports
         ProfileUser.load = self._load

@@ -70,6 +70,7 @@ class Load:
         first_session: int = 0,
         first_message: int = 0,
         followed: bool = True,
+        starts_full: bool = False,
     ) -> None:
         """Prepare for any number of steps.
 
@@ -82,6 +83,7 @@ class Load:
             first_session: Number of the first session.
             first_message: Number of the first message.
             followed: Arrivals are reported; if not, a message counts as gone once it is accepted.
+            starts_full: No message is sent before all sessions of a step are open.
         """
         self.profile = profile
         self.endpoint = endpoint
@@ -92,6 +94,8 @@ class Load:
         self._origin = clock_origin
         self._numbers = itertools.count(first_message)
         self._followed = followed
+        self._starts_full = starts_full
+        self._full = asyncio.Event()
         self._session_numbers = itertools.count(first_session)
         self._in_chain: dict[str, int] = {}
         """Message id to the recipients whose copy has not arrived yet."""
@@ -121,6 +125,7 @@ class Load:
         self._failed_opens = 0
         self._refused_in_a_row = 0
         self._opened = 0
+        self._full.clear()
         self._in_chain.clear()  # what an earlier step left is followed by its id, not waited for
 
     def end(self) -> None:
@@ -153,6 +158,7 @@ class Load:
             )
         for slot in list(self._slots):
             slot.finish()
+        self._full.set()
 
     def abort(self) -> None:
         """Cut every session that is still open, recording the fate of its message."""
@@ -198,6 +204,8 @@ class Load:
 
     async def next_instant(self, slot: Holder) -> float | None:
         """Return when the slot's next message is due (a monotonic instant), or None when it is to finish."""
+        if self._starts_full and not self._full.is_set():
+            await self._full.wait()
         if slot.finishing.is_set() or not self._within_limits():
             return None
         if self.step is None or self.step.rate_per_s is None:
@@ -312,6 +320,8 @@ class Load:
     def note_first_open(self) -> None:
         """Count a slot whose first session has opened."""
         self._opened += 1
+        if self.step is not None and self._opened >= self.step.concurrency:
+            self._full.set()
 
     def note_session(self, row: tuple[Any, ...], opened: bool) -> None:
         """Record a session that has ended, or failed to open."""
