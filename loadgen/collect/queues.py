@@ -19,6 +19,8 @@ __all__ = ["QUEUES", "list_queue_ids", "make_samplers"]
 QUEUES = ("incoming", "active", "deferred", "hold", "maildrop")
 """In the order of a message's way, as far as it has one."""
 
+_HASHES = frozenset("0123456789ABCDEF")
+"""Names of the directories that a queue is hashed into (hash_queue_names)."""
 _QUEUE_ID = re.compile(r"[0-9A-Za-z]{6,}")
 
 
@@ -32,7 +34,7 @@ class QueueDepth:
 
     def sample(self, at: float) -> dict[str, float]:  # noqa: ARG002 (a sampler)
         """Return the number of messages in each queue."""
-        return {f"queue.{queue}": sum(1 for _ in _walk(f"{self._directory}/{queue}")) for queue in QUEUES}
+        return {f"queue.{queue}": float(_count(f"{self._directory}/{queue}")) for queue in QUEUES}
 
 
 class QueueSpace:
@@ -66,6 +68,20 @@ def make_samplers(target: Target) -> list[Sampler]:
     """Return the samplers of a chain whose queue is on this host."""
     directory = target.queue_directory
     return [QueueDepth(directory), QueueSpace(directory)] if directory is not None else []
+
+
+def _count(directory: str) -> int:
+    """Return the number of queue files in *directory* and in the directories it may be hashed into.
+
+    Nothing is looked at but the names as a whole: a hundred thousand of them are counted four times a second.
+    """
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 (pathlib would make an object of each)
+    except OSError as error:
+        hint = "; run as root or as Postfix's own user" if isinstance(error, PermissionError) else ""
+        raise CollectorError(f"{directory}: {error.strerror}{hint}") from error
+    hashed = _HASHES.intersection(names)
+    return sum(map(str.isalnum, names)) - len(hashed) + sum(_count(f"{directory}/{name}") for name in hashed)
 
 
 def _walk(directory: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 
 __all__ = ["Broken", "Dialogue", "Reply"]
 
+_CODES = {str(code).encode(): code for code in range(200, 600)}
 _LONGEST_REPLY = 32 * 1024
 """A whole reply may not be longer: bounds memory against a server that never ends one."""
 _MOST_UNASKED = 100
@@ -84,26 +85,25 @@ class Dialogue(asyncio.Protocol):
         """Take what the server sent; what is no reply ends the session."""
         if self._rest:
             data = self._rest + data
-        start, replies = 0, self._replies
-        while (end := data.find(b"\n", start)) >= 0:
-            mark, code = data[start + 3 : start + 4], data[start : start + 3]
-            text = data[start + 4 : end - 1 if data[end - 1 : end] == b"\r" else end]
-            if not code.isdigit() or len(code) < 3 or mark not in b" -\r\n":
-                self._abort(f"protocol error: {data[start : min(end, start + 80)]!r} is no reply")
+        lines = data.split(b"\n")
+        self._rest = lines.pop()
+        replies = self._replies
+        for line in lines:
+            code, mark = _CODES.get(line[:3]), line[3:4]
+            if code is None or mark not in b" -\r":
+                self._abort(f"protocol error: {line[:80].rstrip()!r} is no reply")
                 return
-            self._length += end - start
-            start = end + 1
+            text = line[4:].rstrip(b"\r")
             if mark == b"-":
                 self._lines.append(text)
+                self._length += len(line)
                 if self._length > _LONGEST_REPLY:
                     break
-                continue
-            if self._lines:
-                text = b"\n".join([*self._lines, text])
-                self._lines = []
-            self._length = 0
-            replies.append(Reply(int(code), text))
-        self._rest = data[start:]
+            elif self._lines:
+                replies.append(Reply(code, b"\n".join([*self._lines, text])))
+                self._lines, self._length = [], 0
+            else:
+                replies.append(Reply(code, text))
         if self._length + len(self._rest) > _LONGEST_REPLY:
             self._rest, self._lines = b"", []
             self._abort("protocol error: reply too long")
