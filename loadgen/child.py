@@ -83,6 +83,10 @@ class Child:
         except TimeoutError:
             raise TimeoutError(f"{self.name}: no {event} after {timeout_s:g} s; see {self._log}") from None
 
+    def let_end(self) -> None:
+        """Take it as wanted that the process ends."""
+        self._ending = True
+
     async def end(self) -> None:
         """Close its input, which tells it to stop, and wait until its last line has been read."""
         self._ending = True

@@ -74,6 +74,18 @@ def run(
     allow_backlog: Annotated[
         bool, typer.Option("--allow-backlog", help="Measure although the queue already holds mail.")
     ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Send from this many processes on this machine; 0: from one, without a master.", min=0, max=64
+        ),
+    ] = 0,
+    remote_workers: Annotated[
+        int, typer.Option(help="Also wait for this many 'loadgen worker' on other machines.", min=0, max=256)
+    ] = 0,
+    bind: Annotated[
+        str, typer.Option(help="Where Locust's master listens for workers; without a port: any that is free.")
+    ] = "127.0.0.1",
 ) -> None:
     """Run a load profile against a chain and report on it."""
     from loadgen.chain.choice import choose_chain
@@ -88,11 +100,13 @@ def run(
         return
     _say(choice.why)
     from loadgen.progress import PatientConsole, Progress
-    from loadgen.run import RunRequest, conduct
+    from loadgen.run import RunRequest, conduct, parse_workers
     from reports.analyse import write_reports
 
     with Progress(PatientConsole(stderr=True)) as progress:
-        request = RunRequest(name, text, loaded, choice, output, allow_backlog, continues=continues)
+        request = RunRequest(
+            name, text, loaded, choice, output, allow_backlog, continues, parse_workers(workers, remote_workers, bind)
+        )
         directory, exit_code = asyncio.run(conduct(request, progress))
     summary = write_reports(directory, time.time())
     _print_result(summary, directory, as_json=as_json)
@@ -131,6 +145,19 @@ def calibrate(
         _print(json.dumps(describe(found), indent=2))
         return
     print_calibration(found, PatientConsole())
+
+
+@app.command(epilog="Examples:  loadgen worker --master 10.0.0.1:5557")
+def worker(
+    master: Annotated[str, typer.Option(help="host:port that 'loadgen run --bind' named.")],
+) -> None:
+    """Send load for a run on another machine, until that run is over."""
+    import os
+
+    from loadgen.traffic.worker import run_worker
+
+    run_worker(master)
+    os._exit(0)  # its loop's thread has no other end, and everything is sent
 
 
 @app.command(epilog="Examples:  loadgen report runs/2026-03-01T10-00-00Z-quick  |  loadgen report RUN --json")

@@ -11,9 +11,12 @@ import asyncio
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
+from loadgen.chain.ports import find_passing_port
 from loadgen.chain.spec import Chain
 from loadgen.child import Child, python_module
 from loadgen.errors import UnreachableError, UsageError
@@ -23,24 +26,47 @@ from loadgen.records import BEFORE_FIRST_STEP, RunWriter
 from loadgen.tally import Tally
 from loadgen.units import format_size
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "Workers"]
 
 _PROBE_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 10.0
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Generators beside each other, under one Locust master."""
+
+    local: int
+    """Started on this machine."""
+    remote: int = 0
+    """Waited for; each is a `loadgen worker` somewhere else."""
+    host: str = "127.0.0.1"
+    """Where the master listens."""
+    port: int = 0
+    """0: any that is free."""
+    timeout_s: float = 300.0
+    """Longest wait for those of other machines."""
+
+
 class Crew:
     """Sink, collector and generator of one run, and the state they report."""
 
     def __init__(
-        self, profile: Profile, profile_text: str, writer: RunWriter, progress: Progress, *, allow_backlog: bool
-    ) -> None:
+        self, profile: Profile, profile_text: str, writer: RunWriter, progress: Progress, *, allow_backlog: bool,
+        workers: Workers | None = None,
+    ) -> None:  # fmt: skip
         self.profile = profile
         self.writer = writer
         self.progress = progress
         self._profile_text = profile_text
         self._allow_backlog = allow_backlog
+        self._workers = workers
+        self._lost_workers = 0
+        self._workers_met: dict[str, float] = {}
+        """Number of each worker to how far its clock may be off, seconds."""
+        self._step = -1
+        """Of the latest rows."""
         self.origin = time.monotonic()
         """Of the run's clock, on the monotonic one."""
         self.run_id = os.urandom(4).hex()
@@ -104,11 +130,14 @@ class Crew:
             **common, "host": front, "port": chain.front.port, "profile_text": self._profile_text,
             "first_session": self.first_session,
         }  # fmt: skip
+        if self._workers is None:
+            generator = self._start(stack, "generator", "loadgen.traffic.generator", generator_settings)
+        else:
+            generator = self._start_workers(stack, self._workers, generator_settings)
         await asyncio.gather(
-            self._start(stack, "collector", "loadgen.collect.collector", collector_settings),
-            self._start(stack, "generator", "loadgen.traffic.generator", generator_settings),
+            self._start(stack, "collector", "loadgen.collect.collector", collector_settings), generator
         )
-        watch = {name: self.children[name].pid for name in ("sink", "collector", "generator")}
+        watch = {name: child.pid for name, child in self.children.items()}
         self.children["collector"].tell({"command": "watch", "watch": {**watch, "conductor": os.getpid()}})
         self.progress.say(f"run directory: {directory}")
 
@@ -124,6 +153,75 @@ class Crew:
         except UsageError as error:
             place = f"{self.chain.sink}: cannot listen there: " if name == "sink" else ""
             raise UsageError(f"{place}{error}") from None
+
+    async def _start_workers(self, stack: AsyncExitStack, workers: Workers, settings: dict[str, Any]) -> None:
+        """Start Locust's master in the generator's place, and the workers of this machine; wait for all of them."""
+        port = workers.port or find_passing_port()
+        master = self.children["generator"] = Child("generator", self.take_line)
+        master.expect("listening")
+        master.expect("ready")
+        settings = {**settings, "workers": workers.local + workers.remote, "bind_host": workers.host, "bind_port": port}
+        await master.start(
+            python_module("loadgen.traffic.master"), settings, self.writer.directory / "generator.log"
+        )  # fmt: skip
+        stack.push_async_callback(master.end)
+        await self._wait_for(master, "listening", _START_TIMEOUT_S)
+        for number in range(workers.local):
+            name = f"worker-{number + 1}"
+            one = self.children[name] = Child(name, self._take_worker_line)
+            command = [*python_module("loadgen.traffic.worker"), f"127.0.0.1:{port}"]
+            await one.start(command, {}, self.writer.directory / f"{name}.log")
+            stack.push_async_callback(one.end)
+        if workers.remote:
+            self.progress.say(
+                f"waiting for {workers.remote} workers: on each other machine, loadgen worker --master {workers.host}:{port}"
+            )
+        await self._wait_for(master, "ready", workers.timeout_s if workers.remote else _START_TIMEOUT_S)
+
+    async def _wait_for(self, child: Child, event: str, timeout_s: float) -> None:
+        try:
+            await child.receive(event, timeout_s)
+        except TimeoutError as error:
+            raise UsageError(str(error)) from error
+
+    def _take_worker_line(self, name: str, line: dict[str, Any]) -> None:
+        """Note that a worker of this machine has ended by itself; Locust's master says what that means."""
+        if line.get("event") == "died":
+            self.remark(name, "exit", line["text"])
+
+    def _lose_worker(self, line: dict[str, Any]) -> None:
+        """Account for the messages of a worker that is gone: those it had no time to report may have gone out, or not."""
+        self._lost_workers += 1
+        ids = [f"{self.run_id}.{number}" for number in range(line["first"], line["numbered"])]
+        self._record_unknown(self.writer.find_unrecorded(ids))
+        text = f"worker {line['worker'] + 1} was lost"
+        self.remark("load", "worker-lost", text)
+        self.progress.say(text)
+        if self.profile.limits.worker_loss == "end":
+            self.stop_step = self.stop_step or f"worker-lost: {text}"
+            self.stop_run = self.stop_run or self.stop_step
+
+    def _record_unknown(self, message_ids: Sequence[str]) -> None:
+        now, recipients = self.now(), self.profile.message.recipients
+        rows = [
+            [
+                one,
+                self._step,
+                None,
+                None,
+                recipients,
+                None,
+                None,
+                now,
+                None,
+                None,
+                "unknown",
+                None,
+                "its worker was lost",
+            ]
+            for one in message_ids
+        ]
+        self._take_rows("message", rows)
 
     def take_line(self, child: str, line: dict[str, Any]) -> None:
         """Record or act on one line of a child."""
@@ -145,6 +243,11 @@ class Crew:
                     self.stop_run = self.stop_step
             case "closed":
                 self.closed.set()
+            case "worker_lost":
+                self._lose_worker(line)
+            case "worker":
+                self._workers_met[str(line["worker"] + 1)] = line["clock_error_s"]
+                self.writer.write_meta("workers", self._workers_met)
             case "locust":
                 requests = self.earlier_messages + line["requests"]
                 self.writer.write_meta("locust", {"requests": requests, "failures": line["failures"]})
@@ -164,6 +267,7 @@ class Crew:
                 self.children["sink"].settle("probe", {})
             self.tally.add_arrivals(rows)
         elif table == "message":
+            self._step = max(self._step, *(row[1] for row in rows), -1)
             self.tally.add_messages(rows)
         self.writer.write_rows(table, rows)
 
@@ -261,12 +365,18 @@ class Crew:
     async def finish_generator(self) -> None:
         """Let the generator end, and take its totals."""
         generator = self.children["generator"]
+        for name, child in self.children.items():
+            if name.startswith("worker-"):
+                child.let_end()
         generator.expect("locust")
         generator.tell({"command": "quit"})
         try:
             await generator.receive("locust", _START_TIMEOUT_S)
         except (TimeoutError, UsageError) as error:
             self.stop_run = self.stop_run or f"generator gave no totals: {error}"
+        if self._lost_workers:
+            # what a lost worker sent after it last said how far it was has come out, or is nowhere
+            self._record_unknown(self.writer.find_orphans())
 
     async def ask_collector(self, event: str, command: dict[str, Any]) -> None:
         """Give the collector a command and wait until it has carried it out; a failure is remarked on."""

@@ -174,6 +174,8 @@ class Limits(_Table):
     """Free bytes on the file system of the queue."""
     messages: Annotated[int, Field(ge=1)] = 1_000_000
     """Messages in the whole run."""
+    worker_loss: Literal["end", "go-on"] = "end"
+    """What becomes of the run when one of several workers is lost; the step it happens in is not valid in any case."""
 
 
 class Timing(_Table):

@@ -158,6 +158,16 @@ class RunWriter:
         self._db.executemany(self._statements[table], rows)
         self.tick()
 
+    def find_unrecorded(self, message_ids: Sequence[str]) -> list[str]:
+        """Return those of *message_ids* that have no row in the table `message`."""
+        sql = "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM message)"
+        return [value for (value,) in self._db.execute(sql, (json.dumps(list(message_ids)),))]
+
+    def find_orphans(self) -> list[str]:
+        """Return the ids that have arrived and have no row in the table `message`."""
+        sql = "SELECT DISTINCT id FROM arrival WHERE id NOT IN (SELECT id FROM message)"
+        return [value for (value,) in self._db.execute(sql)]
+
     def tick(self) -> None:
         """Commit if the oldest uncommitted row has waited long enough."""
         if self._open_since_s is not None and time.monotonic() - self._open_since_s >= _COMMIT_EVERY_S:

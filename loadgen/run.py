@@ -6,6 +6,7 @@ the plan are taken in their order, or a sweep decides itself what to measure.
 """
 
 import asyncio
+import ipaddress
 import signal
 import time
 from contextlib import AsyncExitStack
@@ -18,8 +19,8 @@ from loadgen.chain.choice import ChainChoice
 from loadgen.chain.opening import OpenChain, open_chain
 from loadgen.channel import check_file_limit
 from loadgen.continuing import Earlier, take_over
-from loadgen.crew import Crew
-from loadgen.errors import ExitCode, LoadgenError
+from loadgen.crew import Crew, Workers
+from loadgen.errors import ExitCode, LoadgenError, UsageError
 from loadgen.host import describe_host, describe_software
 from loadgen.plan import Step, make_plan, remaining_s
 from loadgen.profile import Profile
@@ -28,7 +29,7 @@ from loadgen.records import RunReader, RunWriter, make_run_directory
 from loadgen.safety import check_domain, resolve_target
 from loadgen.stepping import take_step
 
-__all__ = ["RunRequest", "conduct"]
+__all__ = ["RunRequest", "conduct", "parse_workers"]
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,6 +47,30 @@ class RunRequest:
     allow_backlog: bool = False
     continues: Path | None = None
     """An earlier run of the same profile whose finished steps count."""
+    workers: Workers | None = None
+    """Several generators; None: one."""
+
+
+def parse_workers(local: int, remote: int, bind: str) -> Workers | None:
+    """Return the workers of a run; None where none are wanted.
+
+    Raises:
+        UsageError: no such address to listen at.
+    """
+    if not local and not remote:
+        return None
+    host, _, port = bind.rpartition(":") if not _is_address(bind) else (bind, "", "0")
+    if not _is_address(host.strip("[]")) or not port.isdigit():
+        raise UsageError(f'--bind: got "{bind}", want an address of this machine, such as 10.0.0.1 or 10.0.0.1:5557')
+    return Workers(local, remote, host.strip("[]"), int(port))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCode]:
@@ -102,7 +127,8 @@ class _Conductor:
         self._progress = progress
         self._plan = make_plan(request.profile)
         self._crew = Crew(
-            request.profile, request.profile_text, writer, progress, allow_backlog=request.allow_backlog
+            request.profile, request.profile_text, writer, progress, allow_backlog=request.allow_backlog,
+            workers=request.workers,
         )  # fmt: skip
         self._earlier = earlier
         if earlier is not None:

@@ -18,8 +18,10 @@ OWN = ("generator", "sink", "collector", "conductor")
 def read_cost(run: Run, hold: Hold | None, deliveries: int) -> Cost:
     """Return the CPU that the chain and the processes of this tool used in a hold."""
     own = {name: _cores(run, f"own.{name}_cpu_s", hold) for name in OWN}
+    workers = run.reader.query("SELECT DISTINCT name FROM sample WHERE name LIKE 'own.worker-%_cpu_s'")
+    sending = [cores for (name,) in workers if (cores := _cores(run, name, hold)) is not None]
     chain = _cores(run, "chain.cpu_s", hold)
-    known = [cores for cores in own.values() if cores is not None]
+    known = [cores for cores in own.values() if cores is not None] + sending
     total = sum(known) if known else None
     lag = run.sample("own.generator_lag_s")
     lags = lag[1][(lag[0] >= hold.began_at) & (lag[0] < hold.ended_at)] if hold is not None else np.empty(0)
@@ -28,7 +30,8 @@ def read_cost(run: Run, hold: Hold | None, deliveries: int) -> Cost:
     return Cost(
         chain_cores=chain,
         chain_cpu_s_per_message=chain * length / deliveries if chain is not None and deliveries else None,
-        generator_cores=own["generator"],
+        # of several, the one nearest to its limit
+        generator_cores=max(sending) if sending else own["generator"],
         sink_cores=own["sink"],
         collector_cores=own["collector"],
         conductor_cores=own["conductor"],

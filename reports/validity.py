@@ -20,6 +20,7 @@ DISTURBANCES = {
     "suppressed": "log lines were dropped",
     "front-unreachable": "the front could not be reached",
     "exit": "a process of ours ended",
+    "worker-lost": "a worker was lost",
     "disk-limit": "the disk was nearly full",
 }
 """Kinds of remarks that spoil the step they fall into, in words."""

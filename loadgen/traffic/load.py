@@ -92,7 +92,9 @@ class Load:
         self.on_reports: Callable[[list[Report]], None] = lambda _: None
         self._factory = factory
         self._origin = clock_origin
-        self._numbers = itertools.count(first_message)
+        self._first_message = first_message
+        self._numbered = 0
+        """Messages that have a number."""
         self._followed = followed
         self._starts_full = starts_full
         self._full = asyncio.Event()
@@ -137,7 +139,7 @@ class Load:
         step = self.step
         while step is not None and not self._due.empty():
             due = self._due.get_nowait()
-            number = next(self._numbers)
+            number = self._next_number()
             message_id = f"{self._factory.run_id}.{number}"
             self._messages.append(
                 (
@@ -224,11 +226,16 @@ class Load:
 
     def make_message(self) -> OutgoingMessage:
         """Return the next message of the profile, counted as in the chain until it is known not to be."""
-        message = self._factory.make_message(next(self._numbers))
+        message = self._factory.make_message(self._next_number())
         if self._followed:
             self._in_chain[message.id] = len(message.recipients)
         self._sent += 1
         return message
+
+    def _next_number(self) -> int:
+        number = self._first_message + self._numbered
+        self._numbered += 1
+        return number
 
     def make_probe(self) -> OutgoingMessage:
         """Return a message like the first one, with an id that is not part of the record."""
@@ -362,7 +369,9 @@ class Load:
             now = time.monotonic()
             worst = max(worst, now - before - _FLUSH_EVERY_S)
             self.flush()
-            self.outlet.write_event("load", sessions=self.open_sessions, opened=self._opened)
+            self.outlet.write_event(
+                "load", sessions=self.open_sessions, opened=self._opened, numbered=self._first_message + self._numbered
+            )
             if now - said_at >= 1.0:
                 self.outlet.write_rows("sample", [(now - self._origin, "own.generator_lag_s", worst)])
                 worst, said_at = 0.0, now

@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 from loadgen.profile import Message
 
-__all__ = ["ID_DOMAIN", "ID_HEADER", "MessageFactory", "OutgoingMessage"]
+__all__ = ["FIRST_OF_WORKER", "ID_DOMAIN", "ID_HEADER", "MessageFactory", "OutgoingMessage"]
 
 ID_HEADER = "X-Loadgen-ID"
+FIRST_OF_WORKER = 1_000_000_000
+"""A worker numbers its messages from this many times its index."""
 ID_DOMAIN = "loadgen.invalid"
 """Right-hand side of Message-ID; the left-hand side is the id."""
 

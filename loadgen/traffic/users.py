@@ -6,6 +6,7 @@ other user. `ProfileUser` is what `loadgen run` drives: its one task is a whole
 session, paced by the profile on the engine's loop.
 """
 
+import gevent
 import gevent.event
 from locust import User, task
 from locust.stats import StatsEntry, bucket_response_time
@@ -27,7 +28,7 @@ from loadgen.traffic.message import MessageFactory
 from loadgen.traffic.session import SmtpSession, Transaction
 from loadgen.traffic.slot import Slot
 
-__all__ = ["ProfileUser", "SmtpUser", "add_reports", "fire_reports"]
+__all__ = ["ProfileUser", "ReportQueue", "SmtpUser", "add_reports", "fire_reports"]
 
 REQUEST_TYPE = "SMTP"
 
@@ -144,6 +145,40 @@ class ProfileUser(User):  # type: ignore[misc]
         if not stopped and self._slot is not None:
             get_engine().loop.call_soon_threadsafe(self._slot.finish)
         return stopped
+
+
+class ReportQueue:
+    """Brings reports from the engine's loop to Locust's thread, a batch at a time."""
+
+    def __init__(self, environment: Any, engine: Engine) -> None:
+        self._environment = environment
+        self._engine = engine
+        self._reports: list[Report] = []
+        self._have_some = gevent.event.Event()
+
+    def start(self) -> None:
+        """Begin to hand reports to Locust as they come; from Locust's thread."""
+        gevent.spawn(self._follow)
+
+    def put(self, reports: list[Report]) -> None:
+        """Take *reports*, from the loop."""
+
+        def add() -> None:
+            self._reports += reports
+            self._have_some.set()
+
+        self._engine.call_in_hub(add)
+
+    def drain(self) -> None:
+        """Hand over what there is; from Locust's thread."""
+        self._have_some.clear()
+        reports, self._reports = self._reports, []
+        add_reports(self._environment, reports)
+
+    def _follow(self) -> None:
+        while True:
+            self._have_some.wait()
+            self.drain()
 
 
 def fire_reports(environment: Any, reports: list[Report]) -> None:

@@ -55,7 +55,9 @@ def test_sample_of_a_long_queue_costs_a_fraction_of_qshape(queue: Path) -> None:
         assert got["queue.incoming"] == FILES
 
         before = time.monotonic()
-        said = subprocess.run(["qshape", "-n", "10", str(queue / "incoming")], capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            ["qshape", "-n", "10", str(queue / "incoming")], capture_output=True, text=True, check=True
+        )
         theirs.append(time.monotonic() - before)
         assert "loadgen.test" in said.stdout
     sample_s, qshape_s = statistics.median(ours), statistics.median(theirs)
