@@ -28,6 +28,8 @@ _SHARE_OF_EXHAUSTIVE = 3
 _LEAST_VISITS = 8
 _TRIES_BEYOND = 2
 """A level is tried this many times more than its repeats when steps are not valid."""
+_DOUBTFUL_VISITS = 3
+"""More of them where the largest level seems best, but not surely so."""
 _CONFIRM_SHARE = 2
 """Levels under adopted variants get this part of the visits of the first search: what they are near is known."""
 _LOW_LOAD_HOLD = 1.5
@@ -143,20 +145,24 @@ class Search:
             budget //= _CONFIRM_SHARE
         # what was tried and never came out valid is left alone after a few times
         allowed = [level for level in allowed if level in measured or tried.get(level, 0) <= _TRIES_BEYOND]
-        if not allowed or sum(tried.values()) >= budget + _TRIES_BEYOND:
-            return None
+        spent = sum(tried.values())
         missing = [level for level in self._coarse(allowed, around) if level not in measured]
-        if missing:
+        if missing and spent < budget + _TRIES_BEYOND:
             return self._any_of_fewest(missing, tried)
-        if sum(len(rates) for rates in measured.values()) >= budget:
+        if missing or not measured:
             return None
         choice = choose_processes(measured, wanted.within)
+        doubtful = choice.at_largest and not choice.rises  # the noise may have put it there
+        if doubtful:
+            budget += _DOUBTFUL_VISITS
+        if sum(len(rates) for rates in measured.values()) >= budget or spent >= budget + _TRIES_BEYOND:
+            return None
         if (level := _beyond(choice, measured, allowed)) is not None or (
             level := _between(choice, measured, allowed, wanted.within)
         ) is not None:
             return level
         deciding = [
-            level for level in _deciding(choice, measured)
+            level for level in _deciding(choice, measured, 2 * wanted.within if doubtful else wanted.within)
             if len(measured[level]) < wanted.repeats and tried.get(level, 0) < wanted.repeats + _TRIES_BEYOND
         ]  # fmt: skip
         return self._any_of_fewest(deciding, tried) if deciding else None
@@ -335,11 +341,16 @@ def _between(
     return min(open_, key=lambda level: (abs(level - (low + min(1.0, max(0.0, share)) * (high - low))), level))
 
 
-def _deciding(choice: Choice, measured: Mapping[int, Sequence[float]]) -> list[int]:
-    """Return the levels on which the recommendation rests: it, where the curve crosses the margin with its neighbours, and the best."""
+def _deciding(choice: Choice, measured: Mapping[int, Sequence[float]], within: float) -> list[int]:
+    """Return the levels on which the recommendation rests.
+
+    They are the one it names, the best, where the curve crosses the margin with its neighbours, and the fewest
+    processes *within* a share of the best.
+    """
     levels = sorted(measured)
     place = levels.index(choice.crossing)
-    return sorted({*levels[max(0, place - 1) : place + 2], choice.processes, choice.best})
+    fewest = next(level for level in levels if _mean(measured[level]) >= (1 - within) * choice.best_per_s)
+    return sorted({*levels[max(0, place - 1) : place + 2], choice.processes, choice.best, fewest})
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -180,12 +180,14 @@ def _count_slow_replies(run: Run) -> SlowReplies:
 
 
 def _asks_network(run: Run) -> bool:
-    """Return whether SpamAssassin was seen to ask the network, or is set to."""
+    """Return whether SpamAssassin was seen to ask the network, or seen to score mail while it is set to."""
     sections = (
         "SELECT 1 FROM timing WHERE section LIKE 'SA %dns%' OR section LIKE 'SA %razor%' OR section LIKE 'SA %pyzor%'"
     )
     if run.reader.query(f"{sections} LIMIT 1"):
         return True
+    if not run.reader.query("SELECT 1 FROM scan WHERE hits IS NOT NULL LIMIT 1"):
+        return False
     text = str((run.meta.get("settings") or {}).get("amavisd.conf", ""))
     found = re.findall(r"^\s*\$sa_local_tests_only\s*=\s*(\d+)", text, re.MULTILINE)
     return bool(found) and int(found[-1]) == 0

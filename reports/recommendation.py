@@ -85,7 +85,14 @@ def recommend(
     choice = choose_processes(curve, facts.within, spread)
     largest = max(curve)
     bound = facts.memory_bound
-    if choice.at_largest and not (bound is not None and largest >= _NEARLY * bound):
+    bounded = bound is not None and largest >= _NEARLY * bound
+    if choice.at_largest and not choice.rises and not bounded:
+        return no_recommendation(
+            f"No recommendation: {largest} processes, the most tested, did best, but by no more than the noise",
+            f"With {choice.interval[0]} processes it may be as good; repeats of a level differ by {choice.spread.relative:.0%}. "
+            "Continue the run, with more processes.repeats or a larger processes.max.",
+        )
+    if choice.at_largest and not bounded:
         return no_recommendation(
             f"More than {choice.per_s_interval[0]:.1f} msg/s: throughput still rises at {largest} processes, the most tested",
             "The best count is larger than any that was tried. Raise processes.max, or add larger levels, and continue the run.",

@@ -25,6 +25,7 @@ _LEVEL = 0.95
 _LIKELY = 0.7
 """A count is recommended when it is within the margin with this probability: one process too many costs memory, one too
 few costs throughput, and at a half the noise would decide."""
+_EVEN = 0.5
 _LEAST_SPREAD = 0.004
 """Repeats that agree better than this do so by chance."""
 _WITHOUT_REPEATS = 0.05
@@ -63,6 +64,8 @@ class Choice:
     best_per_s: float
     rising: bool
     """Throughput was higher at the largest level than at the one before, noise or not."""
+    rises: bool
+    """The largest level is surely better than the one before, and by enough to matter."""
     at_largest: bool
     """The largest level is the recommended one, or surely better than the one before: the best may be beyond."""
     falls: bool
@@ -124,16 +127,20 @@ def choose_processes(levels: Mapping[int, Sequence[float]], within: float, sprea
     grid = np.arange(counts[0], counts[-1] + 1)
     lines = drawn @ _interpolation(counts, grid)
     probable = (drawn >= (1 - within) * lines.max(axis=1, keepdims=True)).mean(axis=0)
-    chosen = int(np.argmax(probable >= _LIKELY)) if (probable >= _LIKELY).any() else int(np.argmax(probable))
     right = grid[np.argmax(lines >= (1 - within) * lines.max(axis=1, keepdims=True), axis=1)]
     values, times = np.unique(right, return_counts=True)
     low, high = _central(values, times / _DRAWS)
 
-    half = spread.half_width(int(repeats[chosen]))
     last = len(counts) - 1
     rise = math.log(curve[last] / curve[last - 1]) if last else 0.0
     rise_error = spread.relative * math.sqrt(1 / repeats[last] + 1 / repeats[last - 1]) if last else 0.0
     quantile = student(spread.freedom, 0.975)
+    rises = last > 0 and rise > max(within / 2, quantile * rise_error)
+    chosen = _fewest(probable, _LIKELY)
+    if chosen == last and not rises:
+        # only the noise speaks for the largest: it is no reason to look for more
+        chosen = _fewest(probable, _EVEN)
+    half = spread.half_width(int(repeats[chosen]))
     fall = math.log(curve[best] / curve[last]) if best != last else 0.0
     fall_error = spread.relative * math.sqrt(1 / repeats[best] + 1 / repeats[last])
     return Choice(
@@ -145,10 +152,17 @@ def choose_processes(levels: Mapping[int, Sequence[float]], within: float, sprea
         per_s_interval=(float(means[chosen] * math.exp(-half)), float(means[chosen] * math.exp(half))),
         best_per_s=float(curve[best]),
         rising=rise > within / 2,
-        at_largest=last > 0 and (chosen == last or rise > max(within / 2, quantile * rise_error)),
+        rises=rises,
+        at_largest=last > 0 and (chosen == last or rises),
         falls=fall > -math.log1p(-within) and fall > quantile * fall_error,
         spread=spread,
     )
+
+
+def _fewest(probable: Floats, least: float) -> int:
+    """Return the position of the first probability that is at least *least*, of the greatest where none is."""
+    enough = probable >= least
+    return int(np.argmax(enough)) if enough.any() else int(np.argmax(probable))
 
 
 def smooth_unimodal(curves: Floats, weights: Floats) -> Floats:

@@ -78,6 +78,18 @@ def test_throughput_that_still_rises_gives_no_number() -> None:
     assert got["settings"] == []
 
 
+NOISE = {1: (6.29,), 2: (12.66,), 4: (15.69,), 6: (15.32,), 7: (15.66, 14.76), 8: (17.07, 15.34)}
+"""A chain that is full from four on, as measured on a day on which one repeat at eight came out high."""
+
+
+def test_largest_level_that_is_best_by_noise_alone_is_not_taken_for_a_rise() -> None:
+    got = of(NOISE)
+
+    assert got["processes"] is None
+    assert got["headline"].startswith("No recommendation: 8 processes, the most tested, did best, but by no more than")
+    assert "With 4 processes it may be as good" in got["sentences"][0]
+
+
 def test_largest_level_is_recommended_when_memory_allows_no_more() -> None:
     assert of({1: (5.0, 5.1), 2: (10.0, 10.1), 4: (20.0, 20.1)}, memory_bound=4)["processes"] == 4
 

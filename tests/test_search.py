@@ -24,6 +24,18 @@ def levels_of(chain: Simulated) -> list[int]:
     return [visit.processes for visit in chain.visits]
 
 
+def test_largest_level_that_seemed_best_is_measured_again_until_that_is_decided() -> None:
+    first = iter((17.1,))
+    chain = Simulated(lambda p: next(first, 15.5) if p == 8 else min(6.3 * p, 15.5), 0.02, 1)
+
+    chain.sweep(make_profile('[processes]\nsearch = "auto"\nmax = 8\n'))
+
+    choice = choose_processes(level_rates(chain.rows), 0.05)
+    assert choice.processes < 8
+    assert not choice.at_largest
+    assert len(chain.visits) <= 8 + 3
+
+
 def test_every_level_is_measured_as_often_as_asked_in_rounds() -> None:
     chain = capped()
     chain.sweep(ALL)
