@@ -249,8 +249,13 @@ class Crew:
                 self._workers_met[str(line["worker"] + 1)] = line["clock_error_s"]
                 self.writer.write_meta("workers", self._workers_met)
             case "locust":
-                requests = self.earlier_messages + line["requests"]
-                self.writer.write_meta("locust", {"requests": requests, "failures": line["failures"]})
+                self.children["generator"].let_end()  # that was its last word
+                # what a lost worker had counted and not yet told its master is missing there
+                known = not self._lost_workers
+                requests = self.earlier_messages + line["requests"] if known else None
+                self.writer.write_meta(
+                    "locust", {"requests": requests, "failures": line["failures"] if known else None}
+                )
             case "unavailable":
                 text = f"{line['reading']}: {line['reason']}"
                 self.remark(child, "unavailable", text)

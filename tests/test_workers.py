@@ -1,6 +1,5 @@
 """Several generators under one Locust master: complete records, and what a lost one means."""
 
-import os
 import re
 import signal
 import subprocess
@@ -162,4 +161,4 @@ def test_place_to_listen_that_is_no_address_is_refused(tmp_path: Path) -> None:
 
     assert said.returncode == 2
     assert "want an address of this machine" in said.stderr
-    assert not (tmp_path / "runs").exists() or os.listdir(tmp_path / "runs") == []
+    assert not (tmp_path / "runs").exists()

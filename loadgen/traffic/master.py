@@ -34,6 +34,8 @@ __all__ = ["main"]
 _LIVENESS = 2
 """Heartbeats, one a second, that may be missing."""
 _LOOK_EVERY_S = 0.25
+_FAREWELL_S = 5.0
+"""Longest wait for the last words of the workers."""
 
 
 class _Peer:
@@ -48,6 +50,8 @@ class _Peer:
         self.numbered = index * FIRST_OF_WORKER
         """Number of its next message, when it last said so."""
         self.lost = False
+        self.gone = False
+        """It has said its last word, as it was told to."""
 
 
 class Master:
@@ -68,6 +72,7 @@ class Master:
         self._environment.events.spawning_complete.add_listener(self._note_users)
         self._runner.register_message(MESSAGE, self._take)
         self._all_ready = gevent.event.Event()
+        self._ended = gevent.event.Event()
         self._idle = True
         self._step = 0
         self._announced = True
@@ -81,7 +86,9 @@ class Master:
         self._all_ready.wait()
         self._outlet.write_event("ready", pid=os.getpid())
         self._runner.start_shape()
-        self._runner.shape_greenlet.join()
+        self._ended.wait()
+        # the shape is not asked to end: Locust would then let every worker wait for its whole stop timeout
+        self._farewell()
         self._runner.quit()
         total = self._environment.stats.total
         self._outlet.write_event("locust", requests=total.num_requests, failures=total.num_failures)
@@ -100,7 +107,7 @@ class Master:
     async def _follow_commands(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             self._engine.call_in_hub(partial(self._obey, line))
-        self._engine.call_in_hub(self._quit)
+        self._engine.call_in_hub(self._stop_all)
 
     async def _follow_arrivals(self, reader: asyncio.StreamReader) -> None:
         rest = b""
@@ -159,6 +166,8 @@ class Master:
                 self._runner.send_message(MESSAGE, {"settings": settings, "boot": this_boot()}, name)
         elif "clock" in data:
             self._runner.send_message(MESSAGE, {"clock": data["clock"], "at": time.monotonic()}, name)
+        elif "farewell" in data and name in self._peers:
+            self._peers[name].gone = True
         elif "line" in data and name in self._peers:
             self._pass_on(self._peers[name], data["line"])
 
@@ -197,8 +206,7 @@ class Master:
 
     def _watch_workers(self) -> None:
         """Tell the conductor of workers that Locust has given up."""
-        while not self._shape.finished:
-            gevent.sleep(_LOOK_EVERY_S)
+        while not self._ended.wait(_LOOK_EVERY_S):
             known = self._runner.clients
             for name, peer in self._peers.items():
                 if not peer.lost and (name not in known or known[name].state == runners.STATE_MISSING):
@@ -207,9 +215,21 @@ class Master:
                     self._outlet.write_event("worker_lost", worker=peer.index, first=first, numbered=peer.numbered)
                     self._announce_closed()
 
+    def _farewell(self) -> None:
+        """Wait until every worker has sent its last rows and counts."""
+        with gevent.Timeout(_FAREWELL_S, False):
+            while not all(peer.gone or peer.lost for peer in self._peers.values()):
+                gevent.sleep(0.02)
+
+    def _stop_all(self) -> None:
+        """End the run: the conductor has finished with us, or is gone."""
+        if not self._ended.is_set():
+            self._tell_all({"command": orjson.dumps({"command": "quit"})})
+            self._quit()
+
     def _quit(self) -> None:
-        self._shape.finished = True
         self._all_ready.set()
+        self._ended.set()
 
 
 def main() -> None:

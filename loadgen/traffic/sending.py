@@ -27,13 +27,14 @@ _GRACE_S = 1.0
 class Sending:
     """The load of this process; `obey` it commands, and it writes rows and events to an outlet."""
 
-    def __init__(self, settings: dict[str, Any], outlet: Outlet) -> None:
+    def __init__(self, settings: dict[str, Any], outlet: Outlet, *, counts_users: bool = True) -> None:
         """Prepare for a run.
 
         Args:
             settings: As the conductor gives them: profile_text, run_id, host, port, clock_origin, first_session, and
                 where they differ from their defaults first_message, share and as_fast_as_possible.
             outlet: Takes rows and events.
+            counts_users: `idle` is set whenever Locust has no users left in this process; a worker leaves that to its master.
         """
         profile = parse_profile(settings["profile_text"], "profile")
         if "as_fast_as_possible" in settings:
@@ -48,6 +49,7 @@ class Sending:
             first_session=settings["first_session"], first_message=settings.get("first_message", 0),
             followed=settings.get("followed", True), starts_full="as_fast_as_possible" in settings,
         )  # fmt: skip
+        self._counts_users = counts_users
         self.idle = asyncio.Event()
         """Locust has no users: a step may begin, or has been put away."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,7 +70,8 @@ class Sending:
             case "phase":
                 step = Step(**command["step"])
                 if command["phase"] == "ramp":
-                    self.idle.clear()
+                    if self._counts_users:
+                        self.idle.clear()
                     self.load.begin(self._own_part(step))
                 elif command["phase"] == "drain":
                     self.load.end()

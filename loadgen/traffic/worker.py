@@ -76,8 +76,6 @@ class _Worker:
         self._say({"hello": True, "boot": this_boot(), "at": time.monotonic()})
         gevent.spawn(self._watch_master)
         self._runner.greenlet.join()
-        if self._sending is not None:
-            self._engine.run(self._sending.finish())
 
     def _say(self, data: dict[str, Any]) -> None:
         self._runner.send_message(MESSAGE, data)
@@ -108,10 +106,17 @@ class _Worker:
             # Locust's next message may start users, which need the step
             self._engine.run(self._sending.obey(command))
             if command["command"] == "quit":
-                self._engine.run(self._sending.finish())
-                self._reports.drain()
+                self._finish(self._sending)
         elif "arrivals" in data and self._sending is not None:
             self._engine.loop.call_soon_threadsafe(self._sending.take_arrivals, data["arrivals"])
+
+    def _finish(self, sending: Sending) -> None:
+        """Send what there is to the master, and say that this was all."""
+        self._engine.run(sending.finish())
+        gevent.sleep(0)  # what the loop has handed over goes out first
+        self._reports.drain()
+        self._runner._send_stats()
+        self._say({"farewell": True})
 
     def _read_clock(self, asked_at: float, master_at: float) -> None:
         now = time.monotonic()
@@ -134,8 +139,8 @@ class _Worker:
             "first_session": self._settings["first_session"] + index * FIRST_OF_WORKER,
         }
         outlet = _MasterOutlet(self._engine, self._runner)
-        sending = Sending(settings, outlet)
-        sending.idle.set()  # the master waits for Locust's users
+        sending = Sending(settings, outlet, counts_users=False)
+        sending.idle.set()
         ProfileUser.load = sending.load
         sending.load.on_reports = self._reports.put
         self._environment.stop_timeout = 2 * sending.load.profile.session.reply_timeout_s
