@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from loadgen.chain.ports import find_passing_port
@@ -169,7 +170,8 @@ class Crew:
         for number in range(workers.local):
             name = f"worker-{number + 1}"
             one = self.children[name] = Child(name, self._take_worker_line)
-            command = [*python_module("loadgen.traffic.worker"), f"127.0.0.1:{port}"]
+            near = "127.0.0.1" if ip_address(workers.host).is_unspecified else workers.host
+            command = [*python_module("loadgen.traffic.worker"), f"{near}:{port}"]
             await one.start(command, {}, self.writer.directory / f"{name}.log")
             stack.push_async_callback(one.end)
         if workers.remote:

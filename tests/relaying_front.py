@@ -12,15 +12,16 @@ Answer = Callable[[int, str], bytes | None]
 
 @contextlib.asynccontextmanager
 async def relaying_front(
-    sink_port: int, answer: Answer, *, split: bool = False, relay: bool = True
+    sink_port: int, answer: Answer, *, split: bool = False, relay: bool = True, host: str = "127.0.0.1"
 ) -> AsyncIterator[int]:
-    """Serve on 127.0.0.1 and yield the port.
+    """Serve on *host* and yield the port.
 
     Args:
         sink_port: Where messages go.
         answer: See `Answer`.
         split: Deliver a copy for each recipient, half a tenth of a second apart.
         relay: False: take messages and keep them.
+        host: Where to listen; the sink is on 127.0.0.1 in any case.
     """
     taken = 0
     deliveries: set[asyncio.Task[None]] = set()
@@ -61,6 +62,6 @@ async def relaying_front(
                     task.add_done_callback(deliveries.discard)
             writer.write(b"250 ok\r\n")
 
-    async with serve(front) as port:
+    async with serve(front, host) as port:
         yield port
         await asyncio.gather(*deliveries, return_exceptions=True)

@@ -8,8 +8,8 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def serve(script: Script) -> AsyncIterator[int]:
-    """Serve *script* on 127.0.0.1 and yield the port; on leaving, end connections and wait for them."""
+async def serve(script: Script, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    """Serve *script* on *host* and yield the port; on leaving, end connections and wait for them."""
     handlers: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,7 +24,7 @@ async def serve(script: Script) -> AsyncIterator[int]:
         handlers.add(task)
         task.add_done_callback(handlers.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, host, 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
