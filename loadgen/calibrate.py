@@ -33,8 +33,9 @@ from loadgen.plan import Step
 from loadgen.profile import Profile, load_profile, parse_profile
 from loadgen.records import RunWriter
 from loadgen.units import format_size
+from loadgen.workers import Workers, start_generator
 
-__all__ = ["Calibration", "Contender", "calibrate", "describe", "make_profile", "print_calibration"]
+__all__ = ["Calibration", "Contender", "Load", "calibrate", "describe", "make_profile", "print_calibration"]
 
 _SATURATED_SHARE = 0.7
 """A generator that has to give more than this share of what it can is taken to be part of the result."""
@@ -81,15 +82,26 @@ class _Round:
 
 
 @dataclass(frozen=True)
+class Load:
+    """What each round is made of."""
+
+    sessions: int
+    """Open at once."""
+    messages: int
+    """Sent by each contender."""
+    rounds: int
+    """Of all contenders in turn."""
+    workers: int = 0
+    """Processes that send; 0: one, without a master."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What was asked and what was found."""
 
-    sessions: int
+    load: Load
     size_bytes: int
     """Mean over the messages sent."""
-    messages: int
-    """Sent in each round."""
-    rounds: int
     pipelining: bool
     """The envelope went out in one write."""
     messages_per_session: int | None
@@ -136,21 +148,14 @@ def make_profile(name_or_path: str | None, size: str | None) -> tuple[str, Profi
 
 
 async def calibrate(
-    profile: Profile,
-    profile_text: str,
-    sessions: int,
-    messages: int,
-    rounds: int,
-    on_round: Callable[[str, float], None],
+    profile: Profile, profile_text: str, load: Load, on_round: Callable[[str, float], None]
 ) -> Calibration:
     """Measure the generator with the messages and sessions of *profile*.
 
     Args:
         profile: What is sent and how sessions are kept.
         profile_text: The same as text; the generator reads it.
-        sessions: Open at once.
-        messages: Sent in each round by each contender.
-        rounds: Of all contenders in turn.
+        load: How much of it.
         on_round: Called with the contender's name and its latest msg/s.
 
     Raises:
@@ -164,18 +169,18 @@ async def calibrate(
         if "smtp-source" not in missing:
             contenders["smtp-source"] = Contender("smtp-source", "smtp-sink")
     with tempfile.TemporaryDirectory(prefix="loadgen-calibrate-") as directory:
-        bench = _Bench(Path(directory), profile, profile_text, sessions, messages)
+        bench = _Bench(Path(directory), profile, profile_text, load)
         async with AsyncExitStack() as stack:
             own = await stack.enter_async_context(bench.own_sink())
-            foreign = await stack.enter_async_context(_smtp_sink(sessions)) if "smtp-sink" in contenders else None
-            for number in range(rounds):
+            foreign = await stack.enter_async_context(_smtp_sink(load.sessions)) if "smtp-sink" in contenders else None
+            for number in range(load.rounds):
                 # the order turns round, so that nobody is always first
                 names = list(contenders)
                 for name in names[number % len(names) :] + names[: number % len(names)]:
                     if name == "smtp-source":
                         assert foreign is not None  # noqa: S101 (it is among the contenders)
                         one = await asyncio.to_thread(
-                            _run_smtp_source, foreign, sessions, messages, bench.size_bytes,
+                            _run_smtp_source, foreign, load, bench.size_bytes,
                             keep=session.messages_per_session is None,
                         )  # fmt: skip
                     else:
@@ -184,7 +189,7 @@ async def calibrate(
                     on_round(name, one.per_s)
     rates = [entry.rate_per_s for entry in profile.step if entry.rate_per_s is not None]
     return Calibration(
-        sessions=sessions, size_bytes=bench.size_bytes, messages=messages, rounds=rounds, pipelining=session.pipelining,
+        load=load, size_bytes=bench.size_bytes, pipelining=session.pipelining,
         messages_per_session=session.messages_per_session, contenders=contenders,
         planned_per_s=max(rates, default=None), missing=missing,
     )  # fmt: skip
@@ -193,12 +198,11 @@ async def calibrate(
 class _Bench:
     """Runs the generator's process against a sink and measures it."""
 
-    def __init__(self, directory: Path, profile: Profile, profile_text: str, sessions: int, messages: int) -> None:
+    def __init__(self, directory: Path, profile: Profile, profile_text: str, load: Load) -> None:
         self._directory = directory
         self._profile = profile
         self._text = profile_text
-        self._sessions = sessions
-        self._messages = messages
+        self._load = load
         self._run_id = os.urandom(4).hex()
         self._notify = ""
         self._rounds = 0
@@ -228,32 +232,42 @@ class _Bench:
         directory = self._directory / f"round-{self._rounds}"
         directory.mkdir()
         with RunWriter(directory) as writer:
-            recorder = _Recorder(writer, self._sessions)
-            child = Child("generator", recorder.take)
-            for event in ("ready", "limit", "closed", "locust"):
-                child.expect(event)
+            recorder = _Recorder(writer, self._load.sessions)
+            children: dict[str, Child] = {}
             settings = {
                 "clock_origin": 0.0, "run_id": self._run_id, "host": target.host, "port": target.port,
                 "notify": self._notify if name == "own-sink" else "", "profile_text": self._text,
-                "first_session": 0, "as_fast_as_possible": self._messages, "first_message": self._rounds * self._messages,
+                "first_session": 0, "as_fast_as_possible": self._load.messages,
+                "first_message": self._rounds * self._load.messages,
             }  # fmt: skip
-            await child.start(python_module("loadgen.traffic.generator"), settings, self._directory / "generator.log")
-            try:
-                await child.receive("ready", _TIMEOUT_S)
-                recorder.watch(child.pid)
-                step = asdict(Step(0, self._sessions, None, 0.0, _TIMEOUT_S, 0.0, _TIMEOUT_S))
-                child.tell({"command": "phase", "step": step, "phase": "ramp"})
-                limit = await child.receive("limit", _TIMEOUT_S)
-                if limit["kind"] != "message-limit":
-                    raise UsageError(f"{name}: {limit['kind']}: {limit['text']}")
-                child.tell({"command": "phase", "step": step, "phase": "drain"})
-                await child.receive("closed", _TIMEOUT_S)
-                child.tell({"command": "quit"})
-                await child.receive("locust", _TIMEOUT_S)
-            except TimeoutError as error:
-                raise UsageError(str(error)) from error
-            finally:
-                await child.end()
+            workers = Workers(self._load.workers) if self._load.workers else None
+            async with AsyncExitStack() as stack:
+                await start_generator(
+                    stack, children, settings, workers, self._directory, recorder.take, lambda _: None
+                )  # fmt: skip
+                recorder.watch([one.pid for one in children.values()])
+                child = children["generator"]
+                for event in ("limit", "closed", "locust"):
+                    child.expect(event)
+                step = asdict(Step(0, self._load.sessions, None, 0.0, _TIMEOUT_S, 0.0, _TIMEOUT_S))
+                try:
+                    child.tell({"command": "phase", "step": step, "phase": "ramp"})
+                    limit = await child.receive("limit", _TIMEOUT_S)
+                    if limit["kind"] != "message-limit":
+                        raise UsageError(f"{name}: {limit['kind']}: {limit['text']}")
+                    await recorder.wait_for(self._load.messages)
+                    recorder.watch([])
+                    child.tell({"command": "phase", "step": step, "phase": "drain"})
+                    await child.receive("closed", _TIMEOUT_S)
+                    for one in children.values():
+                        if one is not child:
+                            one.let_end()
+                    child.tell({"command": "quit"})
+                    await child.receive("locust", _TIMEOUT_S)
+                except TimeoutError as error:
+                    raise UsageError(str(error)) from error
+                finally:
+                    recorder.watch([])
         return recorder.work_out()
 
 
@@ -263,27 +277,41 @@ class _Recorder:
     def __init__(self, writer: RunWriter, sessions: int) -> None:
         self._writer = writer
         self._sessions = sessions
-        self._process: psutil.Process
+        self._processes: list[psutil.Process] = []
+        self._all_sent = asyncio.Event()
+        self._wanted = 0
         self._ended: list[float] = []
         self._readings: list[tuple[float, float, int]] = []
         """Instant, CPU seconds and resident bytes, from the moment at which all sessions were open."""
+        self._count = 0
         self._failed = 0
         self._idle = 0
 
-    def watch(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
+    def watch(self, pids: list[int]) -> None:
+        """Count the CPU and the memory of these processes together."""
+        self._processes = [psutil.Process(pid) for pid in pids]
+
+    async def wait_for(self, messages: int) -> None:
+        """Return when that many messages have come to an end: one worker may have sent its share before the others."""
+        self._wanted = messages
+        if self._count < messages:
+            await asyncio.wait_for(self._all_sent.wait(), _TIMEOUT_S)
 
     def take(self, _: str, line: dict[str, Any]) -> None:
         if "table" in line:
             self._writer.write_rows(line["table"], line["rows"])
             if line["table"] == "message":
                 self._ended += [row[7] for row in line["rows"] if row[10] == "accepted"]
+                self._count += len(line["rows"])
+                if self._wanted and self._count >= self._wanted:
+                    self._all_sent.set()
             elif line["table"] == "session":
                 self._failed += sum(bool(row[9]) for row in line["rows"])
                 self._idle += sum(row[8] == 0 for row in line["rows"])
-        elif line["event"] == "limit" or (line["event"] == "load" and line["opened"] >= self._sessions):
-            times = self._process.cpu_times()
-            self._readings.append((time.monotonic(), times.user + times.system, self._process.memory_info().rss))
+        elif line["event"] == "load" and line["opened"] >= self._sessions and self._processes:
+            times = [process.cpu_times() for process in self._processes]
+            resident = sum(process.memory_info().rss for process in self._processes)
+            self._readings.append((time.monotonic(), sum(one.user + one.system for one in times), resident))
 
     def work_out(self) -> _Round:
         """Return what was found between the first and the last reading with the load on."""
@@ -315,10 +343,10 @@ async def _smtp_sink(sessions: int) -> AsyncIterator[Address]:
         await process.wait()
 
 
-def _run_smtp_source(sink: Address, sessions: int, messages: int, size_bytes: int, *, keep: bool) -> _Round:
+def _run_smtp_source(sink: Address, load: Load, size_bytes: int, *, keep: bool) -> _Round:
     began = time.monotonic()
     process = subprocess.Popen(
-        ["smtp-source", *(["-d"] if keep else []), "-s", str(sessions), "-m", str(messages), "-l", str(size_bytes),
+        ["smtp-source", *(["-d"] if keep else []), "-s", str(load.sessions), "-m", str(load.messages), "-l", str(size_bytes),
          "-f", "calibrate@sender.loadgen.test", "-t", "calibrate@loadgen.test", str(sink)],
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
@@ -327,7 +355,7 @@ def _run_smtp_source(sink: Address, sessions: int, messages: int, size_bytes: in
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise UsageError(f"smtp-source ended with exit code {process.returncode}; its words are above")
-    return _Round(messages / took_s, (usage.ru_utime + usage.ru_stime) / messages)
+    return _Round(load.messages / took_s, (usage.ru_utime + usage.ru_stime) / load.messages)
 
 
 def _mean_size(profile: Profile) -> float:
@@ -338,7 +366,8 @@ def _mean_size(profile: Profile) -> float:
 def describe(found: Calibration) -> dict[str, object]:
     """Return *found* for a program to read."""
     return {
-        "sessions": found.sessions, "size_bytes": found.size_bytes, "messages": found.messages, "rounds": found.rounds,
+        "sessions": found.load.sessions, "size_bytes": found.size_bytes, "messages": found.load.messages,
+        "rounds": found.load.rounds, "workers": found.load.workers,
         "pipelining": found.pipelining, "messages_per_session": found.messages_per_session, "missing": found.missing,
         "contenders": {
             name: {
@@ -359,8 +388,8 @@ def print_calibration(found: Calibration, console: Console) -> None:
     """Print *found* for a person."""
     kept = "kept open" if found.messages_per_session is None else f"reopened after {found.messages_per_session}"
     console.print(
-        f"{found.sessions} sessions, {kept}; {found.messages} messages of {format_size(found.size_bytes)} a round; "
-        f"medians of {found.rounds} rounds in turn",
+        f"{found.load.sessions} sessions, {kept}; {found.load.messages} messages of {format_size(found.size_bytes)} a round; "
+        f"medians of {found.load.rounds} rounds in turn",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False)

@@ -37,8 +37,15 @@ class Outlet:
         """Send something the conductor should act on."""
         self._write({"event": event, **details})
 
+    def pass_on(self, line: bytes) -> None:
+        """Send a line of another process as it is."""
+        self._write_whole(line + b"\n")
+
     def _write(self, value: dict[str, Any]) -> None:
-        data = memoryview(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+        self._write_whole(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _write_whole(self, line: bytes) -> None:
+        data = memoryview(line)
         while data:
             data = data[os.write(self._descriptor, data) :]
 

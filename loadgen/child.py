@@ -16,6 +16,8 @@ __all__ = ["Child", "python_module"]
 
 _LONGEST_LINE = 64 * 1024 * 1024
 _END_TIMEOUT_S = 10.0
+_EXIT_TIMEOUT_S = 1.0
+"""Time to exit for a process that has closed its output."""
 
 Line = dict[str, Any]
 
@@ -113,9 +115,12 @@ class Child:
                 self._give_up(line["reason"])
             self._on_line(self.name, line)
         if not self._ending:
-            with suppress(ProcessLookupError):
-                self._process.kill()  # whatever else it is, it is no use any more
-            code = await self._process.wait()
+            try:
+                code = await asyncio.wait_for(self._process.wait(), _EXIT_TIMEOUT_S)
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    self._process.kill()  # whatever else it is, it is no use any more
+                code = await self._process.wait()
             said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
             problem = f"ended by itself with exit code {code}" + (f": {said[0][:300]}" if said else "")
             self._give_up(f"{self.name} {problem}; see {self._log}")

@@ -100,7 +100,8 @@ def run(
         return
     _say(choice.why)
     from loadgen.progress import PatientConsole, Progress
-    from loadgen.run import RunRequest, conduct, parse_workers
+    from loadgen.run import RunRequest, conduct
+    from loadgen.workers import parse_workers
     from reports.analyse import write_reports
 
     with Progress(PatientConsole(stderr=True)) as progress:
@@ -129,17 +130,23 @@ def calibrate(
     size: Annotated[str | None, typer.Option(help="Of each message, such as 32KiB, instead of the profile's.")] = None,
     messages: Annotated[int, typer.Option(help="Sent in each round.", min=1000, max=1_000_000)] = 50_000,
     rounds: Annotated[int, typer.Option(help="Of all generators and sinks in turn.", min=1, max=100)] = 5,
+    workers: Annotated[int, typer.Option(help="As for 'run'.", min=0, max=64)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how much load this machine can generate, beside Postfix's smtp-source."""
+    from loadgen.calibrate import Load, describe, make_profile, print_calibration
     from loadgen.calibrate import calibrate as measure
-    from loadgen.calibrate import describe, make_profile, print_calibration
     from loadgen.progress import PatientConsole
 
     text, loaded = make_profile(profile, size)
     sessions = sessions or max((entry.concurrency for entry in loaded.step), default=50)
     found = asyncio.run(
-        measure(loaded, text, sessions, messages, rounds, lambda name, per_s: _say(f"{name}: {per_s:.0f} msg/s"))
+        measure(
+            loaded,
+            text,
+            Load(sessions, messages, rounds, workers),
+            lambda name, per_s: _say(f"{name}: {per_s:.0f} msg/s"),
+        )
     )
     if as_json:
         _print(json.dumps(describe(found), indent=2))

@@ -13,11 +13,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
-from loadgen.chain.ports import find_passing_port
 from loadgen.chain.spec import Chain
 from loadgen.child import Child, python_module
 from loadgen.errors import UnreachableError, UsageError
@@ -26,28 +23,13 @@ from loadgen.progress import Progress
 from loadgen.records import BEFORE_FIRST_STEP, RunWriter
 from loadgen.tally import Tally
 from loadgen.units import format_size
+from loadgen.workers import Workers, start_generator
 
-__all__ = ["Crew", "Workers"]
+__all__ = ["Crew"]
 
 _PROBE_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Generators beside each other, under one Locust master."""
-
-    local: int
-    """Started on this machine."""
-    remote: int = 0
-    """Waited for; each is a `loadgen worker` somewhere else."""
-    host: str = "127.0.0.1"
-    """Where the master listens."""
-    port: int = 0
-    """0: any that is free."""
-    timeout_s: float = 300.0
-    """Longest wait for those of other machines."""
 
 
 class Crew:
@@ -131,13 +113,12 @@ class Crew:
             **common, "host": front, "port": chain.front.port, "profile_text": self._profile_text,
             "first_session": self.first_session,
         }  # fmt: skip
-        if self._workers is None:
-            generator = self._start(stack, "generator", "loadgen.traffic.generator", generator_settings)
-        else:
-            generator = self._start_workers(stack, self._workers, generator_settings)
         await asyncio.gather(
-            self._start(stack, "collector", "loadgen.collect.collector", collector_settings), generator
-        )
+            self._start(stack, "collector", "loadgen.collect.collector", collector_settings),
+            start_generator(
+                stack, self.children, generator_settings, self._workers, directory, self.take_line, self.progress.say
+            ),
+        )  # fmt: skip
         watch = {name: child.pid for name, child in self.children.items()}
         self.children["collector"].tell({"command": "watch", "watch": {**watch, "conductor": os.getpid()}})
         self.progress.say(f"run directory: {directory}")
@@ -154,42 +135,6 @@ class Crew:
         except UsageError as error:
             place = f"{self.chain.sink}: cannot listen there: " if name == "sink" else ""
             raise UsageError(f"{place}{error}") from None
-
-    async def _start_workers(self, stack: AsyncExitStack, workers: Workers, settings: dict[str, Any]) -> None:
-        """Start Locust's master in the generator's place, and the workers of this machine; wait for all of them."""
-        port = workers.port or find_passing_port()
-        master = self.children["generator"] = Child("generator", self.take_line)
-        master.expect("listening")
-        master.expect("ready")
-        settings = {**settings, "workers": workers.local + workers.remote, "bind_host": workers.host, "bind_port": port}
-        await master.start(
-            python_module("loadgen.traffic.master"), settings, self.writer.directory / "generator.log"
-        )  # fmt: skip
-        stack.push_async_callback(master.end)
-        await self._wait_for(master, "listening", _START_TIMEOUT_S)
-        for number in range(workers.local):
-            name = f"worker-{number + 1}"
-            one = self.children[name] = Child(name, self._take_worker_line)
-            near = "127.0.0.1" if ip_address(workers.host).is_unspecified else workers.host
-            command = [*python_module("loadgen.traffic.worker"), f"{near}:{port}"]
-            await one.start(command, {}, self.writer.directory / f"{name}.log")
-            stack.push_async_callback(one.end)
-        if workers.remote:
-            self.progress.say(
-                f"waiting for {workers.remote} workers: on each other machine, loadgen worker --master {workers.host}:{port}"
-            )
-        await self._wait_for(master, "ready", workers.timeout_s if workers.remote else _START_TIMEOUT_S)
-
-    async def _wait_for(self, child: Child, event: str, timeout_s: float) -> None:
-        try:
-            await child.receive(event, timeout_s)
-        except TimeoutError as error:
-            raise UsageError(str(error)) from error
-
-    def _take_worker_line(self, name: str, line: dict[str, Any]) -> None:
-        """Note that a worker of this machine has ended by itself; Locust's master says what that means."""
-        if line.get("event") == "died":
-            self.remark(name, "exit", line["text"])
 
     def _lose_worker(self, line: dict[str, Any]) -> None:
         """Account for the messages of a worker that is gone: those it had no time to report may have gone out, or not."""
@@ -302,6 +247,8 @@ class Crew:
 
     def _take_death(self, child: str, text: str) -> None:
         self.remark(child, "exit", text)
+        if child.startswith("worker-"):
+            return  # Locust's master says what that means
         self.stop_run = self.stop_run or f"{child} {text}"
         self.stop_step = self.stop_step or self.stop_run
         if child == "collector":  # nobody sees the queue or the disk any more

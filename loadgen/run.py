@@ -6,7 +6,6 @@ the plan are taken in their order, or a sweep decides itself what to measure.
 """
 
 import asyncio
-import ipaddress
 import signal
 import time
 from contextlib import AsyncExitStack
@@ -19,8 +18,8 @@ from loadgen.chain.choice import ChainChoice
 from loadgen.chain.opening import OpenChain, open_chain
 from loadgen.channel import check_file_limit
 from loadgen.continuing import Earlier, take_over
-from loadgen.crew import Crew, Workers
-from loadgen.errors import ExitCode, LoadgenError, UsageError
+from loadgen.crew import Crew
+from loadgen.errors import ExitCode, LoadgenError
 from loadgen.host import describe_host, describe_software
 from loadgen.plan import Step, make_plan, remaining_s
 from loadgen.profile import Profile
@@ -28,8 +27,9 @@ from loadgen.progress import Progress, Reading
 from loadgen.records import RunReader, RunWriter, make_run_directory
 from loadgen.safety import check_domain, resolve_target
 from loadgen.stepping import take_step
+from loadgen.workers import Workers
 
-__all__ = ["RunRequest", "conduct", "parse_workers"]
+__all__ = ["RunRequest", "conduct"]
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -49,28 +49,6 @@ class RunRequest:
     """An earlier run of the same profile whose finished steps count."""
     workers: Workers | None = None
     """Several generators; None: one."""
-
-
-def parse_workers(local: int, remote: int, bind: str) -> Workers | None:
-    """Return the workers of a run; None where none are wanted.
-
-    Raises:
-        UsageError: no such address to listen at.
-    """
-    if not local and not remote:
-        return None
-    host, _, port = bind.rpartition(":") if not _is_address(bind) else (bind, "", "0")
-    if not _is_address(host.strip("[]")) or not port.isdigit():
-        raise UsageError(f'--bind: got "{bind}", want an address of this machine, such as 10.0.0.1 or 10.0.0.1:5557')
-    return Workers(local, remote, host.strip("[]"), int(port))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCode]:

@@ -71,6 +71,7 @@ class Load:
         first_message: int = 0,
         followed: bool = True,
         starts_full: bool = False,
+        share: float = 1.0,
     ) -> None:
         """Prepare for any number of steps.
 
@@ -84,6 +85,7 @@ class Load:
             first_message: Number of the first message.
             followed: Arrivals are reported; if not, a message counts as gone once it is accepted.
             starts_full: No message is sent before all sessions of a step are open.
+            share: Part of a step's sessions that this process has.
         """
         self.profile = profile
         self.endpoint = endpoint
@@ -97,6 +99,7 @@ class Load:
         """Messages that have a number."""
         self._followed = followed
         self._starts_full = starts_full
+        self._share = share
         self._full = asyncio.Event()
         self._session_numbers = itertools.count(first_session)
         self._in_chain: dict[str, int] = {}
@@ -327,7 +330,7 @@ class Load:
     def note_first_open(self) -> None:
         """Count a slot whose first session has opened."""
         self._opened += 1
-        if self.step is not None and self._opened >= self.step.concurrency:
+        if self.step is not None and self._opened >= int(self._share * self.step.concurrency):
             self._full.set()
 
     def note_session(self, row: tuple[Any, ...], opened: bool) -> None:

@@ -31,6 +31,9 @@ from loadgen.traffic.worker import MESSAGE, this_boot
 
 __all__ = ["main"]
 
+_ROWS = b'{"table":'
+_GATHER_S = 0.001
+"""Arrivals are gathered so long before the workers are told of them."""
 _LIVENESS = 2
 """Heartbeats, one a second, that may be missing."""
 _LOOK_EVERY_S = 0.25
@@ -73,6 +76,8 @@ class Master:
         self._runner.register_message(MESSAGE, self._take)
         self._all_ready = gevent.event.Event()
         self._ended = gevent.event.Event()
+        self._gathered: list[bytes] = []
+        """Lines about arrivals that no worker has been told yet."""
         self._idle = True
         self._step = 0
         self._announced = True
@@ -99,10 +104,11 @@ class Master:
         loop = asyncio.get_running_loop()
         commands = asyncio.StreamReader(limit=1 << 20)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), os.fdopen(0, "rb", 0))
-        arrivals, self._arrivals = await asyncio.open_unix_connection(self._settings["notify"])
-        self._tasks = [
-            asyncio.create_task(self._follow_commands(commands)), asyncio.create_task(self._follow_arrivals(arrivals)),
-        ]  # fmt: skip
+        self._tasks = [asyncio.create_task(self._follow_commands(commands))]
+        if self._settings["notify"]:
+            # the writer is kept: dropped, it would close the connection
+            arrivals, self._arrivals = await asyncio.open_unix_connection(self._settings["notify"])
+            self._tasks.append(asyncio.create_task(self._follow_arrivals(arrivals)))
 
     async def _follow_commands(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
@@ -113,7 +119,7 @@ class Master:
         rest = b""
         while data := await reader.read(65536):
             lines, _, rest = (rest + data).rpartition(b"\n")
-            self._engine.call_in_hub(partial(self._deal_out, lines))
+            self._engine.call_in_hub(partial(self._gather, lines))
 
     # -- in Locust's thread -------------------------------------------------------------------------------
 
@@ -146,9 +152,15 @@ class Master:
             if not peer.lost:
                 self._runner.send_message(MESSAGE, data, name)
 
-    def _deal_out(self, lines: bytes) -> None:
+    def _gather(self, lines: bytes) -> None:
+        if not self._gathered:
+            gevent.spawn_later(_GATHER_S, self._deal_out)
+        self._gathered.append(lines)
+
+    def _deal_out(self) -> None:
         """Send every line about an arrival to the worker whose message it is."""
         own: dict[int, list[bytes]] = {}
+        lines, self._gathered = b"\n".join(self._gathered), []
         for line in lines.splitlines():
             number = line.partition(b" ")[0].rpartition(b".")[2]
             own.setdefault(int(number) // FIRST_OF_WORKER if number.isdigit() else 0, []).append(line)
@@ -162,7 +174,8 @@ class Master:
         if "hello" in data:
             if len(self._peers) < self._wanted:
                 self._peers[name] = _Peer(self._runner.get_worker_index(name))
-                settings = {**self._settings, "share": 1 / self._wanted}
+                followed = bool(self._settings["notify"])
+                settings = {**self._settings, "share": 1 / self._wanted, "followed": followed}
                 self._runner.send_message(MESSAGE, {"settings": settings, "boot": this_boot()}, name)
         elif "clock" in data:
             self._runner.send_message(MESSAGE, {"clock": data["clock"], "at": time.monotonic()}, name)
@@ -172,10 +185,10 @@ class Master:
             self._pass_on(self._peers[name], data["line"])
 
     def _pass_on(self, peer: _Peer, line: bytes) -> None:
-        value = orjson.loads(line)
-        if "table" in value:
-            self._outlet.write_rows(value["table"], value["rows"])
+        if line.startswith(_ROWS):  # most of what there is: not worth reading twice
+            self._outlet.pass_on(line)
             return
+        value = orjson.loads(line)
         match value["event"]:
             case "ready":
                 peer.ready = True

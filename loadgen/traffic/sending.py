@@ -48,6 +48,7 @@ class Sending:
             _take_share(profile, self._share), endpoint, factory, outlet, settings["clock_origin"],
             first_session=settings["first_session"], first_message=settings.get("first_message", 0),
             followed=settings.get("followed", True), starts_full="as_fast_as_possible" in settings,
+            share=self._share,
         )  # fmt: skip
         self._counts_users = counts_users
         self.idle = asyncio.Event()
