@@ -67,3 +67,13 @@ def test_memory_stays_flat_over_a_million_messages() -> None:
     start, end = found["contenders"]["own-sink"]["resident_bytes"][0]
     print(f"  resident: {start / 1e6:.0f} MB at the start, {end / 1e6:.0f} MB at the end")
     assert end - start <= 100e6
+
+
+def test_two_workers_cost_little_more_than_one_process() -> None:
+    one = calibrate("--messages", "60000", "--rounds", "5")["contenders"]["smtp-sink"]["cpu_s_per_message"]
+    two = calibrate("--messages", "60000", "--rounds", "5", "--workers", "2")["contenders"]["smtp-sink"][
+        "cpu_s_per_message"
+    ]
+    print(f"  two workers and their master against one process: {two / one:.2f}")
+
+    assert two <= 1.15 * one
