@@ -161,10 +161,12 @@ def worker(
     """Send load for a run on another machine, until that run is over."""
     import os
 
-    from loadgen.traffic.worker import run_worker
+    from loadgen.child import python_module
+    from loadgen.workers import check_master
 
-    run_worker(master)
-    os._exit(0)  # its loop's thread has no other end, and everything is sent
+    check_master(master)
+    command = [*python_module("loadgen.traffic.worker"), master]
+    os.execv(command[0], command)  # noqa: S606 (Locust wants a process of its own, from its first import on)
 
 
 @app.command(epilog="Examples:  loadgen report runs/2026-03-01T10-00-00Z-quick  |  loadgen report RUN --json")

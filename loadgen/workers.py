@@ -16,7 +16,7 @@ from loadgen.chain.ports import find_passing_port
 from loadgen.child import Child, python_module
 from loadgen.errors import UsageError
 
-__all__ = ["Workers", "parse_workers", "start_generator"]
+__all__ = ["Workers", "check_master", "parse_workers", "start_generator"]
 
 _START_TIMEOUT_S = 30.0
 _JOIN_TIMEOUT_S = 300.0
@@ -50,6 +50,17 @@ def parse_workers(local: int, remote: int, bind: str) -> Workers | None:
     if not _is_address(host.strip("[]")) or not port.isdigit():
         raise UsageError(f'--bind: got "{bind}", want an address of this machine, such as 10.0.0.1 or 10.0.0.1:5557')
     return Workers(local, remote, host.strip("[]"), int(port))
+
+
+def check_master(address: str) -> None:
+    """Make sure that *address* is one that a worker can look for.
+
+    Raises:
+        UsageError: it is not.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f'--master: got "{address}", want host:port, such as 10.0.0.1:5557')
 
 
 async def start_generator(

@@ -13,7 +13,6 @@ from locust.exception import RPCError
 from locust.log import setup_logging
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -22,13 +21,12 @@ from typing import Any
 import orjson
 
 from loadgen.channel import Outlet, parse_line, raise_file_limit
-from loadgen.errors import UsageError
 from loadgen.traffic.engine import Engine
 from loadgen.traffic.message import FIRST_OF_WORKER
 from loadgen.traffic.sending import Sending
 from loadgen.traffic.users import ProfileUser, ReportQueue, get_engine
 
-__all__ = ["MESSAGE", "main", "run_worker", "this_boot"]
+__all__ = ["MESSAGE", "main", "this_boot"]
 
 MESSAGE = "loadgen"
 """Type of our messages among Locust's."""
@@ -153,28 +151,20 @@ class _Worker:
         sending.outlet.write_event("ready", pid=os.getpid(), clock_error_s=error_s)
 
 
-def run_worker(master: str) -> None:
-    """Be a worker of the master at *master* ("host:port") until it says quit.
-
-    Raises:
-        UsageError: no such address, or nobody answers there.
-    """
-    host, _, port = master.rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f'--master: got "{master}", want host:port, such as 10.0.0.1:5557')
+def main() -> None:
+    """Run a worker; the address of its master is the only argument."""
+    address = sys.argv[1]
+    host, _, port = address.rpartition(":")
     raise_file_limit()
     setup_logging("WARNING")
     try:
         worker = _Worker(host.strip("[]"), int(port))
     except (ConnectionError, RPCError) as error:
-        raise UsageError(f"--master: nobody answers at {master}: {error}") from error
-    worker.run()
-
-
-def main() -> None:
-    """Run a worker that a conductor has started; its address is the only argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    run_worker(sys.argv[1])
+        sys.exit(f"loadgen: nobody answers at {address}: {error}")
+    try:
+        worker.run()
+    except KeyboardInterrupt:
+        os._exit(130)
     os._exit(0)  # the engine's thread has no other end, and everything is sent
 
 
