@@ -8,7 +8,7 @@ import pytest
 
 from tests.command import loadgen
 
-QUICK = ("--messages", "3000", "--rounds", "2", "--sessions", "8")
+QUICK = ("--messages", "15000", "--rounds", "2", "--sessions", "8")
 
 
 def test_generator_is_measured_into_its_own_sink_and_beside_smtp_source() -> None:
@@ -16,7 +16,7 @@ def test_generator_is_measured_into_its_own_sink_and_beside_smtp_source() -> Non
 
     assert said.returncode == 0, said.stderr
     got = json.loads(said.stdout)
-    assert (got["sessions"], got["messages"], got["size_bytes"]) == (8, 3000, 2048)
+    assert (got["sessions"], got["messages"], got["size_bytes"]) == (8, 15000, 2048)
     own = got["contenders"]["own-sink"]
     assert len(own["per_s"]) == 2
     assert all(rate > 0 for rate in own["per_s"])
@@ -37,8 +37,8 @@ def test_rate_beyond_the_generator_is_said_beforehand(tmp_path: Path) -> None:
         'about = "wild"\n[pacing]\nkind = "rate"\n[[step]]\nconcurrency = 8\nhold = "10s"\nrate = 99999\n'
     )
 
-    text = loadgen("calibrate", profile, "--messages", "2000", "--rounds", "1")
-    data = json.loads(loadgen("calibrate", profile, "--messages", "2000", "--rounds", "1", "--json").stdout)
+    text = loadgen("calibrate", profile, "--messages", "15000", "--rounds", "1")
+    data = json.loads(loadgen("calibrate", profile, "--messages", "15000", "--rounds", "1", "--json").stdout)
 
     assert "generator-saturated" in text.stdout
     assert data["findings"] == ["generator-saturated"]
@@ -51,7 +51,7 @@ def test_profile_whose_sessions_carry_one_message_each_is_measured_so(tmp_path: 
     profile = tmp_path / "one.toml"
     profile.write_text('about = "one"\n[session]\nmessages_per_session = 1\n[[step]]\nconcurrency = 4\nhold = "10s"\n')
 
-    got = json.loads(loadgen("calibrate", profile, "--messages", "2000", "--rounds", "1", "--json").stdout)
+    got = json.loads(loadgen("calibrate", profile, "--messages", "15000", "--rounds", "1", "--json").stdout)
 
     assert got["messages_per_session"] == 1
     assert got["contenders"]["own-sink"]["per_s"][0] > 0
