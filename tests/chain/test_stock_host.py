@@ -44,7 +44,7 @@ def test_chain_of_a_stock_host_is_found_and_without_apply_left_alone(work: Path)
     assert "measured as it is" in said
     steps = read_summary(run_directory(work / "plain"))["steps"]
     assert {(step["feed_processes"], step["filter_servers"]) for step in steps} == {(2, 2)}
-    assert all(step["delivered"] for step in steps)
+    assert all(step["deliveries"] for step in steps)
     assert (work / "between").read_text() == (work / "before").read_text()
 
 
@@ -52,6 +52,6 @@ def test_levels_are_applied_through_debians_split_configuration_and_put_back(wor
     summary = read_summary(run_directory(work / "applied"))
 
     assert {(step["feed_processes"], step["filter_servers"]) for step in summary["steps"]} == {(1, 1), (3, 3)}
-    assert all(step["delivered"] for step in summary["steps"])
+    assert all(step["deliveries"] for step in summary["steps"])
     assert (work / "after").read_text() == (work / "before").read_text()
     assert (work / "children").read_text().strip() == "2"
