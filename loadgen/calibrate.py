@@ -10,21 +10,19 @@ that whatever else the machine does falls on both.
 import asyncio
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-from rich.console import Console
-from rich.table import Table
 
+from loadgen.calibration import Calibration, Contender, Load, Round
 from loadgen.chain.ports import find_free_ports, wait_for_banner
 from loadgen.chain.spec import Address
 from loadgen.child import Child, python_module
@@ -32,103 +30,11 @@ from loadgen.errors import UsageError
 from loadgen.plan import Step
 from loadgen.profile import Profile, load_profile, parse_profile
 from loadgen.records import RunWriter
-from loadgen.units import format_size
 from loadgen.workers import Workers, start_generator
 
-__all__ = ["Calibration", "Contender", "Load", "calibrate", "describe", "make_profile", "print_calibration"]
+__all__ = ["calibrate", "make_profile"]
 
-_SATURATED_SHARE = 0.7
-"""A generator that has to give more than this share of what it can is taken to be part of the result."""
 _TIMEOUT_S = 300.0
-
-
-@dataclass
-class Contender:
-    """One generator on one sink, and what each of its rounds gave."""
-
-    generator: str
-    """loadgen or smtp-source."""
-    sink: str
-    """loadgen or smtp-sink."""
-    per_s: list[float] = field(default_factory=list)
-    cpu_s_per_message: list[float] = field(default_factory=list)
-    """Of the generator's process, user and system."""
-    resident_bytes: list[tuple[int, int]] = field(default_factory=list)
-    """Of the generator's process once all sessions were open, and at the end; empty for smtp-source."""
-    failed_sessions: list[int] = field(default_factory=list)
-    """Sessions that did not open or broke; empty for smtp-source."""
-    idle_sessions: list[int] = field(default_factory=list)
-    """Sessions that carried no message; empty for smtp-source."""
-
-    def add(self, found: "_Round") -> None:
-        """Take the figures of one more round."""
-        self.per_s.append(found.per_s)
-        self.cpu_s_per_message.append(found.cpu_s_per_message)
-        if found.resident_bytes is not None:
-            self.resident_bytes.append(found.resident_bytes)
-            self.failed_sessions.append(found.failed_sessions)
-            self.idle_sessions.append(found.idle_sessions)
-
-
-@dataclass(frozen=True)
-class _Round:
-    """What one round of one contender gave."""
-
-    per_s: float
-    cpu_s_per_message: float
-    resident_bytes: tuple[int, int] | None = None
-    failed_sessions: int = 0
-    idle_sessions: int = 0
-
-
-@dataclass(frozen=True)
-class Load:
-    """What each round is made of."""
-
-    sessions: int
-    """Open at once."""
-    messages: int
-    """Sent by each contender."""
-    rounds: int
-    """Of all contenders in turn."""
-    workers: int = 0
-    """Processes that send; 0: one, without a master."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What was asked and what was found."""
-
-    load: Load
-    size_bytes: int
-    """Mean over the messages sent."""
-    pipelining: bool
-    """The envelope went out in one write."""
-    messages_per_session: int | None
-    contenders: dict[str, Contender]
-    """own-sink, and where they are installed smtp-sink and smtp-source."""
-    planned_per_s: float | None
-    """Highest rate that the profile asks for."""
-    missing: list[str]
-    """Programs that are not installed."""
-
-    @property
-    def capacity_per_s(self) -> float:
-        """What the generator carries into our own sink, msg/s, median of the rounds."""
-        return statistics.median(self.contenders["own-sink"].per_s)
-
-    @property
-    def ratio_vs_smtp_source(self) -> float | None:
-        """Throughput over smtp-source's into the same smtp-sink, median of the rounds; None: not installed."""
-        ours, theirs = self.contenders.get("smtp-sink"), self.contenders.get("smtp-source")
-        if ours is None or theirs is None:
-            return None
-        return statistics.median(a / b for a, b in zip(ours.per_s, theirs.per_s, strict=True))
-
-    @property
-    def planned_share(self) -> float | None:
-        """Share of the capacity that the profile's highest rate takes; None: it has no rates."""
-        return None if self.planned_per_s is None else self.planned_per_s / self.capacity_per_s
 
 
 def make_profile(name_or_path: str | None, size: str | None) -> tuple[str, Profile]:
@@ -185,7 +91,7 @@ async def calibrate(
                         )  # fmt: skip
                     else:
                         one = await bench.run_generator(own if name == "own-sink" else foreign, name)
-                    contenders[name].add(one)
+                    contenders[name].rounds.append(one)
                     on_round(name, one.per_s)
     rates = [entry.rate_per_s for entry in profile.step if entry.rate_per_s is not None]
     return Calibration(
@@ -200,7 +106,6 @@ class _Bench:
 
     def __init__(self, directory: Path, profile: Profile, profile_text: str, load: Load) -> None:
         self._directory = directory
-        self._profile = profile
         self._text = profile_text
         self._load = load
         self._run_id = os.urandom(4).hex()
@@ -225,7 +130,7 @@ class _Bench:
         finally:
             await sink.end()
 
-    async def run_generator(self, target: Address | None, name: str) -> _Round:
+    async def run_generator(self, target: Address | None, name: str) -> Round:
         """Send the messages of one round and return what was found."""
         assert target is not None  # noqa: S101 (it is among the contenders)
         self._rounds += 1
@@ -313,7 +218,7 @@ class _Recorder:
             resident = sum(process.memory_info().rss for process in self._processes)
             self._readings.append((time.monotonic(), sum(one.user + one.system for one in times), resident))
 
-    def work_out(self) -> _Round:
+    def work_out(self) -> Round:
         """Return what was found between the first and the last reading with the load on."""
         ended = np.sort(np.array(self._ended))
         inside = [reading for reading in self._readings if ended.size and reading[0] <= ended[-1]]
@@ -323,7 +228,7 @@ class _Recorder:
             )
         (start, cpu_start, resident_start), (end, cpu_end, resident_end) = inside[0], inside[-1]
         count = int(np.searchsorted(ended, end) - np.searchsorted(ended, start))
-        return _Round(
+        return Round(
             count / (end - start), (cpu_end - cpu_start) / max(1, count), (resident_start, resident_end), self._failed,
             self._idle,
         )  # fmt: skip
@@ -343,7 +248,7 @@ async def _smtp_sink(sessions: int) -> AsyncIterator[Address]:
         await process.wait()
 
 
-def _run_smtp_source(sink: Address, load: Load, size_bytes: int, *, keep: bool) -> _Round:
+def _run_smtp_source(sink: Address, load: Load, size_bytes: int, *, keep: bool) -> Round:
     began = time.monotonic()
     process = subprocess.Popen(
         ["smtp-source", *(["-d"] if keep else []), "-s", str(load.sessions), "-m", str(load.messages), "-l", str(size_bytes),
@@ -355,77 +260,9 @@ def _run_smtp_source(sink: Address, load: Load, size_bytes: int, *, keep: bool) 
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise UsageError(f"smtp-source ended with exit code {process.returncode}; its words are above")
-    return _Round(load.messages / took_s, (usage.ru_utime + usage.ru_stime) / load.messages)
+    return Round(load.messages / took_s, (usage.ru_utime + usage.ru_stime) / load.messages)
 
 
 def _mean_size(profile: Profile) -> float:
     shares = profile.message.size_shares
     return sum(size * share for size, share in shares) / sum(share for _, share in shares)
-
-
-def describe(found: Calibration) -> dict[str, object]:
-    """Return *found* for a program to read."""
-    return {
-        "sessions": found.load.sessions, "size_bytes": found.size_bytes, "messages": found.load.messages,
-        "rounds": found.load.rounds, "workers": found.load.workers,
-        "pipelining": found.pipelining, "messages_per_session": found.messages_per_session, "missing": found.missing,
-        "contenders": {
-            name: {
-                "generator": one.generator, "sink": one.sink, "per_s": one.per_s, "per_s_median": statistics.median(one.per_s),
-                "bytes_per_s": statistics.median(one.per_s) * found.size_bytes,
-                "cpu_s_per_message": statistics.median(one.cpu_s_per_message), "resident_bytes": one.resident_bytes,
-                "failed_sessions": one.failed_sessions, "idle_sessions": one.idle_sessions,
-            }
-            for name, one in found.contenders.items()
-        },
-        "capacity_per_s": found.capacity_per_s, "ratio_vs_smtp_source": found.ratio_vs_smtp_source,
-        "planned_per_s": found.planned_per_s, "planned_share": found.planned_share,
-        "findings": ["generator-saturated"] if _saturates(found) else [],
-    }  # fmt: skip
-
-
-def print_calibration(found: Calibration, console: Console) -> None:
-    """Print *found* for a person."""
-    kept = "kept open" if found.messages_per_session is None else f"reopened after {found.messages_per_session}"
-    console.print(
-        f"{found.load.sessions} sessions, {kept}; {found.load.messages} messages of {format_size(found.size_bytes)} a round; "
-        f"medians of {found.load.rounds} rounds in turn",
-        highlight=False,
-    )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("generator")
-    table.add_column("into")
-    for name in ("msg/s", "least to most", "MB/s", "CPU per message"):
-        table.add_column(name, justify="right")
-    for one in found.contenders.values():
-        per_s = statistics.median(one.per_s)
-        table.add_row(
-            one.generator, one.sink, f"{per_s:.0f}", f"{min(one.per_s):.0f} to {max(one.per_s):.0f}",
-            f"{per_s * found.size_bytes / 1e6:.0f}", f"{statistics.median(one.cpu_s_per_message) * 1e6:.0f} us",
-        )  # fmt: skip
-    console.print(table)
-    if found.ratio_vs_smtp_source is not None:
-        console.print(
-            f"{found.ratio_vs_smtp_source:.2f} times smtp-source, round by round on the same sink", highlight=False
-        )
-    else:
-        console.print(
-            f"not compared with smtp-source: {' and '.join(found.missing)} not installed (package postfix)",
-            highlight=False,
-        )
-    if found.planned_share is None:
-        most = _SATURATED_SHARE * found.capacity_per_s
-        console.print(f"a chain that carries up to {most:.0f} msg/s can be measured with it", highlight=False)
-    else:
-        console.print(
-            f"the profile's {found.planned_per_s:g} msg/s are {found.planned_share:.0%} of what it can", highlight=False
-        )
-    if _saturates(found):
-        console.print(
-            "generator-saturated: it would measure itself. Lower the rate, or send from more processes or machines.",
-            highlight=False,
-        )
-
-
-def _saturates(found: Calibration) -> bool:
-    return found.planned_share is not None and found.planned_share > _SATURATED_SHARE

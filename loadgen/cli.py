@@ -10,14 +10,15 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from loadgen.cli_lab import lab_app
 from loadgen.errors import ExitCode, LoadgenError
+from loadgen.output import JsonOption, put, say
 
 if TYPE_CHECKING:
-    from loadgen.chain.lab import Lab
     from loadgen.profile import Profile
     from reports.analyse import Summary
 
@@ -31,15 +32,7 @@ app = typer.Typer(
     help="Load-test a Postfix -> amavisd -> Postfix mail chain to the last delivery.",
     epilog="Examples:  loadgen run quick  |  loadgen report runs/2026-03-01T10-00-00Z-quick",
 )
-lab_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Bring up, list and take down private chains (real Postfix and amavisd on loopback ports).",
-    epilog="Examples:  loadgen lab install --dry-run  |  loadgen lab up --processes 4",
-)
 app.add_typer(lab_app, name="lab")
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 @app.command(epilog="Examples:  loadgen run quick  |  loadgen run my-load.toml --chain lab --processes 4")
@@ -98,7 +91,7 @@ def run(
     if dry_run:
         _print_timeline(name, loaded, choice.why)
         return
-    _say(choice.why)
+    say(choice.why)
     from loadgen.progress import PatientConsole, Progress
     from loadgen.run import RunRequest, conduct
     from loadgen.workers import parse_workers
@@ -134,8 +127,9 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how much load this machine can generate, beside Postfix's smtp-source."""
-    from loadgen.calibrate import Load, describe, make_profile, print_calibration
     from loadgen.calibrate import calibrate as measure
+    from loadgen.calibrate import make_profile
+    from loadgen.calibration import Load, describe, print_calibration
     from loadgen.progress import PatientConsole
 
     text, loaded = make_profile(profile, size)
@@ -145,11 +139,11 @@ def calibrate(
             loaded,
             text,
             Load(sessions, messages, rounds, workers),
-            lambda name, per_s: _say(f"{name}: {per_s:.0f} msg/s"),
+            lambda name, per_s: say(f"{name}: {per_s:.0f} msg/s"),
         )
     )
     if as_json:
-        _print(json.dumps(describe(found), indent=2))
+        put(json.dumps(describe(found), indent=2))
         return
     print_calibration(found, PatientConsole())
 
@@ -200,7 +194,7 @@ def fit(
 
     models = fit_table(table)
     if as_json:
-        _print(json.dumps(describe_fit(models), indent=2))
+        put(json.dumps(describe_fit(models), indent=2))
     else:
         print_fit(models, PatientConsole())
 
@@ -219,12 +213,12 @@ def restore(
 
     journals = list_journals()
     if not journals:
-        _print("nothing to put back")
+        put("nothing to put back")
     for journal in journals:
         files = journal.files
         if problems := put_back(journal, force=force):
             raise ChainError("\n".join(problems))
-        _print(f"put back: {', '.join(map(str, files))}")
+        put(f"put back: {', '.join(map(str, files))}")
 
 
 @app.command(epilog="Examples:  loadgen profiles  |  loadgen profiles --json")
@@ -234,99 +228,10 @@ def profiles(as_json: JsonOption = False) -> None:
 
     about = {name: parse_profile(text, name).about for name, text in list_profiles().items()}
     if as_json:
-        _print(json.dumps(about, indent=2))
+        put(json.dumps(about, indent=2))
         return
     for name, text in about.items():
-        _print(f"{name:<10} {text}")
-
-
-@lab_app.command("up", epilog="Examples:  loadgen lab up  |  loadgen lab up --processes 4 --name four")
-def lab_up(
-    processes: Annotated[
-        int, typer.Option(help="maxproc of the feed and $max_servers of amavisd.", min=1, max=200)
-    ] = 2,
-    name: Annotated[str | None, typer.Option(help="Name of the lab.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Bring up a lab and leave it up; 'run' and other programs can then use its ports."""
-    from loadgen.chain import lab
-
-    for removed in lab.remove_abandoned():
-        _say(f"removed {removed}, which a crash had left behind")
-    built = lab.bring_up(processes=processes, keep=True, name=name)
-    if as_json:
-        _print(json.dumps(_describe_lab(built), indent=2))
-        return
-    chain = built.chain
-    _print(f"{built.name} is up in {built.directory}, with {processes} processes on both sides")
-    for station in ("front", "filter", "reinjection", "sink"):
-        _print(f"  {station:<12} {getattr(chain, station)}")
-    _print(f"  chain file   {built.directory / 'chain.toml'}")
-
-
-@lab_app.command("status", epilog="Examples:  loadgen lab status  |  loadgen lab status --json")
-def lab_status(as_json: JsonOption = False) -> None:
-    """List the labs on this host."""
-    from loadgen.chain import lab
-
-    labs = lab.list_labs()
-    if as_json:
-        _print(json.dumps([_describe_lab(one) for one in labs], indent=2))
-        return
-    if not labs:
-        _print("no labs")
-    for one in labs:
-        _print(f"{one.name:<10} {_lab_state(one):<38} front {one.chain.front}, sink {one.chain.sink}")
-
-
-@lab_app.command("down", epilog="Examples:  loadgen lab down  |  loadgen lab down lab2")
-def lab_down(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Labs to take down; default: all that no run is using.")
-    ] = None,
-) -> None:
-    """Take labs down, and remove what a crash left behind."""
-    from loadgen.chain import lab
-    from loadgen.errors import ChainError
-
-    gone = lab.remove_abandoned()
-    for removed in gone:
-        _print(f"{removed} is down")
-    names = [name for name in names or [] if name not in gone]
-    labs = {one.name: one for one in lab.list_labs()}
-    if unknown := [name for name in names if name not in labs]:
-        raise ChainError(f'no lab "{unknown[0]}"; there are {", ".join(labs) or "none"}')
-    # without names, a lab that a run has just made and is using is left alone
-    chosen = [labs[n] for n in names] if names else [x for x in labs.values() if x.owner is None]
-    for one in chosen:
-        lab.take_down(one.directory)
-        _print(f"{one.name} is down")
-    if not chosen and not gone:
-        _print("no labs to take down")
-
-
-@lab_app.command("install", epilog="Examples:  loadgen lab install --dry-run  |  loadgen lab install --yes")
-def lab_install(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands only.")] = False,
-) -> None:
-    """Install what the lab needs on Debian: Postfix, amavisd-new and SpamAssassin."""
-    from loadgen.chain import install
-
-    commands = install.plan_commands()
-    if dry_run:
-        for command in commands:
-            _print(command.describe())
-        return
-    if not commands:
-        _print("everything the lab needs is installed")
-        return
-    for command in commands:
-        _say(f"  {command.describe()}")
-    if not yes and not typer.confirm("Run these commands as root?", err=True):
-        raise typer.Exit(ExitCode.USAGE)
-    install.run_commands(commands)
-    _print("everything the lab needs is installed")
+        put(f"{name:<10} {text}")
 
 
 def main() -> NoReturn:
@@ -338,10 +243,10 @@ def main() -> NoReturn:
         from reports.foreign import clean  # a server's words may be among ours
 
         for line in str(error).splitlines():
-            _say(f"loadgen: {clean(line)}")
+            say(f"loadgen: {clean(line)}")
         code = error.exit_code
     except KeyboardInterrupt:
-        _say("loadgen: interrupted")
+        say("loadgen: interrupted")
         code = ExitCode.INTERRUPTED
     sys.exit(int(code))
 
@@ -354,29 +259,13 @@ def _restore_abandoned(*, needed: bool) -> None:
 
     try:
         for journal in list_journals():
-            _say(f"an earlier run (process {journal.owner}) left settings changed; putting them back")
+            say(f"an earlier run (process {journal.owner}) left settings changed; putting them back")
             if problems := put_back(journal):
                 raise ChainError("\n".join(problems))
     except ChainError as error:
         if needed:
             raise
-        _say(f"warning: {error}")
-
-
-def _print(text: str, stream: TextIO | None = None) -> None:
-    """Print a result; a reader that has gone away, as in "| head -1", changes nothing but the output."""
-    stream = stream or sys.stdout
-    try:
-        print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        from loadgen.progress import silence
-
-        silence(stream)
-
-
-def _say(text: str) -> None:
-    """Print something that is no result."""
-    _print(text, sys.stderr)
+        say(f"warning: {error}")
 
 
 def _print_timeline(name: str, profile: "Profile", why: str) -> None:
@@ -384,11 +273,11 @@ def _print_timeline(name: str, profile: "Profile", why: str) -> None:
     from loadgen.units import format_duration
 
     plan = make_plan(profile)
-    _print(f"{name}: {profile.about}")
-    _print(why)
+    put(f"{name}: {profile.about}")
+    put(why)
     for step in plan.steps:
         rate = "" if step.rate_per_s is None else f" at {step.rate_per_s:g} msg/s"
-        _print(
+        put(
             f"step {step.step + 1}: {step.concurrency} sessions{rate}, warm-up {format_duration(step.warm_up_s)}, "
             f"hold {format_duration(step.hold_s)}, drain up to {format_duration(step.drain_limit_s)}"
         )
@@ -396,42 +285,25 @@ def _print_timeline(name: str, profile: "Profile", why: str) -> None:
         levels = (
             f"levels {', '.join(map(str, wanted.levels))}" if wanted.levels else f"search up to {wanted.max} processes"
         )
-        _print(
+        put(
             f"sweep: {levels}, {wanted.repeats} repeats, each held {format_duration(wanted.hold_s)} to "
             f"{format_duration(wanted.hold_limit_s)}"
         )
         if profile.variants is not None:
             own = ", ".join(profile.variants.own) or "none of your own"
             known = "the known mends" if profile.variants.known else "no known mends"
-            _print(f"variants: {known}, {own}; {profile.variants.blocks} blocks")
+            put(f"variants: {known}, {own}; {profile.variants.blocks} blocks")
         return
     total = sum(step.warm_up_s + step.hold_s for step in plan.steps)
-    _print(f"about {format_duration(total)} of load in all")
+    put(f"about {format_duration(total)} of load in all")
 
 
 def _print_result(summary: "Summary", directory: Path, *, as_json: bool) -> None:
     if as_json:
-        _print(json.dumps(summary, indent=2))
+        put(json.dumps(summary, indent=2))
         return
     from loadgen.progress import PatientConsole
     from reports.text import print_summary
 
     print_summary(summary, PatientConsole())
-    _print(f"report: {(directory / 'report.html').absolute()}")
-
-
-def _describe_lab(one: "Lab") -> dict[str, object]:
-    return {
-        "name": one.name,
-        "directory": str(one.directory),
-        "running": one.running,
-        "owner": one.owner,
-        "abandoned": one.abandoned,
-        "chain": one.chain.model_dump(mode="json"),
-    }
-
-
-def _lab_state(one: "Lab") -> str:
-    if one.abandoned:
-        return "left behind (lab down removes it)"
-    return "up" if one.owner is None else f"up, used by process {one.owner}"
+    put(f"report: {(directory / 'report.html').absolute()}")

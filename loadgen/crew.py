@@ -69,6 +69,8 @@ class Crew:
         """Why the present step must end early; empty: it need not."""
         self.stop_run = ""
         """Why no further step may begin; empty: they may."""
+        self.nothing_comes_out = False
+        """The sink, or a chain that is a process of ours, has died: no drain will show anything more."""
         self.interrupts = 0
         self.interrupted = asyncio.Event()
         self.chain: Chain
@@ -249,6 +251,8 @@ class Crew:
         self.remark(child, "exit", text)
         if child.startswith("worker-"):
             return  # Locust's master says what that means
+        if child in ("sink", "reference"):
+            self.nothing_comes_out = True
         self.stop_run = self.stop_run or f"{child} {text}"
         self.stop_step = self.stop_step or self.stop_run
         if child == "collector":  # nobody sees the queue or the disk any more

@@ -54,10 +54,11 @@ async def take_step(crew: Crew, step: Step, show: Callable[[str, float], None]) 
         new = next_phase(
             step, phase, now - since, settled=_is_settled(crew),
             sessions_open=crew.opened >= step.concurrency or now - since > ramp_limit_s, precise=precise,
-            drained=drained or bool(interrupted) or crew.interrupts > 1, stop=bool(crew.stop_step),
+            drained=drained or bool(interrupted) or crew.interrupts > 1 or (crew.nothing_comes_out and crew.closed.is_set()),
+            stop=bool(crew.stop_step),
         )  # fmt: skip
         if new == "end":
-            await _close_step(crew, step, drained)
+            await _close_step(crew, step, drained, now - since)
         if new != phase:
             phase, since = new, crew.now()
             _announce(crew, step, phase, since)
@@ -95,7 +96,7 @@ def _is_settled(crew: Crew) -> bool:
     return crew.resting_since is not None and crew.now() - crew.resting_since >= _REST_S
 
 
-async def _close_step(crew: Crew, step: Step, drained: bool) -> None:
+async def _close_step(crew: Crew, step: Step, drained: bool, waited_s: float) -> None:
     """End what is still open, read the logs up to here, and list what is left in the queues."""
     if not crew.closed.is_set():
         crew.children["generator"].tell({"command": "abort"})
@@ -105,7 +106,7 @@ async def _close_step(crew: Crew, step: Step, drained: bool) -> None:
     await crew.ask_collector("snapshot", {"command": "snapshot", "step": step.step})
     if not drained:
         left = len(crew.tally.on_the_way)
-        text = f"step {step.step + 1}: not drained after {step.drain_limit_s:g} s, {left} messages not delivered"
+        text = f"step {step.step + 1}: not drained after {waited_s:.0f} s, {left} messages not delivered"
         crew.remark("run", "not-drained", text)
         # the next step would start with this one's mail
         crew.stop_run = crew.stop_run or f"not-drained: {text}"

@@ -26,6 +26,7 @@ _LIKELY = 0.7
 """A count is recommended when it is within the margin with this probability: one process too many costs memory, one too
 few costs throughput, and at a half the noise would decide."""
 _EVEN = 0.5
+"""Is enough where otherwise noise alone would recommend the largest count."""
 _LEAST_SPREAD = 0.004
 """Repeats that agree better than this do so by chance."""
 _WITHOUT_REPEATS = 0.05

@@ -19,6 +19,24 @@ def loadgen(
     )
 
 
+def start_loadgen(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start `loadgen` with *arguments*; read its standard error with `read_until`."""
+    return subprocess.Popen(
+        [*LOADGEN, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    )  # fmt: skip
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Return the first line on standard error with *words* in it."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        if words in line:
+            return line
+        said.append(line)
+    raise AssertionError(f"it ended, exit {process.wait()}, without {words!r}: {''.join(said)}")
+
+
 def write_profile(path: Path, steps: list[tuple[int, str]], extra: str = "", warm_up: str = "1s") -> Path:
     """Write a profile with (concurrency, hold) *steps* and return its path."""
     text = f'about = "a test"\n{extra}\n[timing]\nwarm_up = "{warm_up}"\ndrain = "20s"\n'

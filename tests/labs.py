@@ -1,10 +1,23 @@
-"""A lab for a test: up with the options it needs, down whatever happens."""
+"""A lab for a test: up with the options it needs, down whatever happens; and a sweep for it."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from loadgen.chain import lab
+
+SHORT_SWEEP = """\
+about = "a short sweep"
+[timing]
+warm_up = "1s"
+drain = "30s"
+[processes]
+levels = [1, 3]
+repeats = 1
+hold = "6s"
+hold_limit = "6s"
+"""
+"""A profile that tries two levels, neither of them a lab's own."""
 
 
 @contextmanager

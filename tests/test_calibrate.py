@@ -37,21 +37,19 @@ def test_rate_beyond_the_generator_is_said_beforehand(tmp_path: Path) -> None:
         'about = "wild"\n[pacing]\nkind = "rate"\n[[step]]\nconcurrency = 8\nhold = "10s"\nrate = 99999\n'
     )
 
-    text = loadgen("calibrate", profile, "--messages", "15000", "--rounds", "1")
-    data = json.loads(loadgen("calibrate", profile, "--messages", "15000", "--rounds", "1", "--json").stdout)
+    said = loadgen("calibrate", profile, "--messages", "15000", "--rounds", "1")
 
-    assert "generator-saturated" in text.stdout
-    assert data["findings"] == ["generator-saturated"]
-    assert data["planned_per_s"] == 99999
-    assert data["planned_share"] > 1
-    assert data["sessions"] == 8
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("8 sessions, kept open; 15000 messages")
+    assert "the profile's 99999 msg/s are" in said.stdout
+    assert "generator-saturated" in said.stdout
 
 
 def test_profile_whose_sessions_carry_one_message_each_is_measured_so(tmp_path: Path) -> None:
     profile = tmp_path / "one.toml"
     profile.write_text('about = "one"\n[session]\nmessages_per_session = 1\n[[step]]\nconcurrency = 4\nhold = "10s"\n')
 
-    got = json.loads(loadgen("calibrate", profile, "--messages", "15000", "--rounds", "1", "--json").stdout)
+    got = json.loads(loadgen("calibrate", profile, "--messages", "5000", "--rounds", "1", "--json").stdout)
 
     assert got["messages_per_session"] == 1
     assert got["contenders"]["own-sink"]["per_s"][0] > 0

@@ -13,7 +13,7 @@ import pytest
 
 from loadgen.chain.ports import find_passing_port
 from loadgen.records import RunReader
-from tests.command import LOADGEN, loadgen, read_summary, run_directory, write_profile
+from tests.command import LOADGEN, loadgen, read_summary, read_until, run_directory, start_loadgen, write_profile
 from tests.relaying_front import Answer, relaying_front
 
 
@@ -103,15 +103,9 @@ def test_words_of_a_server_do_not_reach_the_terminal_raw(tmp_path: Path) -> None
 
 def start_reference_run(tmp_path: Path, *, until: str) -> tuple[subprocess.Popen[str], Path]:
     profile = write_profile(tmp_path / "p.toml", [(4, "30s"), (8, "30s")])
-    process = subprocess.Popen(
-        [*LOADGEN, "run", str(profile), "--chain", "reference", "--output", str(tmp_path / "runs")],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if until in line:
-            return process, run_directory(tmp_path / "runs")
-    raise AssertionError(f"the run ended early: exit {process.wait()}")
+    process = start_loadgen("run", profile, "--chain", "reference", "--output", tmp_path / "runs")
+    read_until(process, until)
+    return process, run_directory(tmp_path / "runs")
 
 
 @pytest.mark.parametrize("victim", ["generator", "sink", "collector", "reference"])
@@ -127,6 +121,10 @@ def test_run_ends_when_one_of_its_processes_is_killed(tmp_path: Path, victim: st
     assert victim in summary["run"]["end_reason"]
     assert summary["accounting"]["lost"] == 0  # the record ends before their fate was seen: unknown at most
     assert len(summary["steps"]) == 1
+    if victim in ("sink", "reference"):
+        with RunReader(directory) as reader:
+            phases = {phase: at for at, _, phase in reader.rows("phase")}
+        assert phases["end"] - phases["drain"] < 20, "a drain in which nothing can come out any more was sat out"
 
 
 def test_interrupt_during_the_ramp_ends_the_run_at_once(tmp_path: Path) -> None:

@@ -1,17 +1,15 @@
 """Several generators under one Locust master: complete records, and what a lost one means."""
 
-import re
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from loadgen.records import RunReader
-from tests.command import LOADGEN, loadgen, read_summary, run_directory
+from tests.command import loadgen, read_summary, read_until, run_directory, start_loadgen
 
 CHAIN = '[reference]\nlaw = "constant"\nservice_s = 0.05\nfeed_processes = 4\nfilter_servers = 4\n'
 
@@ -28,15 +26,9 @@ def write(tmp_path: Path, hold: str = "3s", extra: str = "", concurrency: int = 
 
 def start(arguments: list[str | Path]) -> subprocess.Popen[str]:
     """Start a run with two workers and return it once the hold has begun."""
-    process = subprocess.Popen(
-        [*LOADGEN, "run", *map(str, arguments), "--workers", "2"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if " hold " in line:
-            return process
-    raise AssertionError("the run ended before its hold")
+    process = start_loadgen("run", *arguments, "--workers", "2")
+    read_until(process, " hold ")
+    return process
 
 
 def family(process: subprocess.Popen[str], module: str) -> list[psutil.Process]:
@@ -83,11 +75,10 @@ def test_lost_worker_is_noticed_and_its_messages_accounted_for(tmp_path: Path, l
     victim = family(process, "loadgen.traffic.worker")[0]
     victim.kill()
     killed_at = time.monotonic()
-    assert process.stderr is not None
-    noticed_s = next((time.monotonic() - killed_at for line in process.stderr if "was lost" in line), None)
+    read_until(process, "was lost")
+    noticed_s = time.monotonic() - killed_at
     process.communicate()
 
-    assert noticed_s is not None
     assert noticed_s < 5
     assert process.returncode == 4
     summary = read_summary(run_directory(tmp_path / "runs"))
@@ -126,26 +117,6 @@ def test_nothing_is_left_of_a_run_whose_conductor_was_killed(tmp_path: Path) -> 
 
     process.communicate()
     assert wait_gone(children, 8) == []
-
-
-def test_worker_that_joins_by_hand_takes_its_share(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*LOADGEN, "run", *map(str, write(tmp_path)), "--workers", "1", "--remote-workers", "1"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    line = next(line for line in process.stderr if "loadgen worker --master" in line)
-    address = re.search(r"--master (\S+)", line)
-    assert address is not None
-    other = subprocess.run([*LOADGEN, "worker", "--master", address[1]], capture_output=True, text=True, timeout=60)
-    process.communicate()
-
-    assert (other.returncode, process.returncode) == (0, 0), other.stderr
-    with RunReader(run_directory(tmp_path / "runs")) as run:
-        shares: list[Any] = run.query(
-            "SELECT CAST(substr(id, instr(id, '.') + 1) AS INTEGER) / 1000000000, count(*) FROM message GROUP BY 1"
-        )
-        assert {index for index, _ in shares} == {0, 1}
 
 
 @pytest.mark.parametrize("master", ["nowhere", "127.0.0.1"])

@@ -13,8 +13,10 @@ from locust.exception import RPCError
 from locust.log import setup_logging
 
 import os
+import socket
 import sys
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ class _Worker:
     def run(self) -> None:
         """Send until the master says quit or falls silent."""
         self._reports.start()
-        self._say({"hello": True, "boot": this_boot(), "at": time.monotonic()})
+        self._say({"hello": True})
         gevent.spawn(self._watch_master)
         self._runner.greenlet.join()
 
@@ -126,6 +128,11 @@ class _Worker:
             return
         if not self._same_boot and len(self._clock) < _CLOCK_READINGS:
             self._say({"clock": time.monotonic()})
+            return
+        front = self._settings["host"]
+        if not self._same_boot and ip_address(front).is_loopback:
+            text = f"the front is at {front}, which another machine cannot reach; give the chain an address of its own"
+            self._say({"line": orjson.dumps({"event": "failed", "reason": f"{socket.gethostname()}: {text}"})})
             return
         ahead = 0.0 if self._same_boot else min(self._clock)[1]
         index = self._runner.worker_index

@@ -16,22 +16,10 @@ from loadgen.chain.journal import JOURNALS
 from loadgen.chain.live import LiveTuner
 from loadgen.chain.tuning import Setting
 from loadgen.errors import ChainError
-from tests.command import LOADGEN, loadgen, read_summary, run_directory
-from tests.labs import lab_up
+from tests.command import loadgen, read_summary, read_until, run_directory, start_loadgen
+from tests.labs import SHORT_SWEEP, lab_up
 
 pytestmark = pytest.mark.chain
-
-SWEEP = """\
-about = "a short sweep"
-[timing]
-warm_up = "1s"
-drain = "20s"
-[processes]
-levels = [1, 3]
-repeats = 1
-hold = "6s"
-hold_limit = "6s"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +74,7 @@ def test_setting_that_amavisd_does_not_accept_never_reaches_the_running_daemon(h
 def test_sweep_with_apply_measures_every_level_and_leaves_the_host_as_it_was(host: lab.Lab, tmp_path: Path) -> None:
     before, left = digests(host), journals()
     profile = tmp_path / "sweep.toml"
-    profile.write_text(SWEEP)
+    profile.write_text(SHORT_SWEEP)
 
     said = loadgen("run", profile, "--chain", host.directory / "chain.toml", "--apply", "--output", tmp_path / "runs")
 
@@ -102,7 +90,7 @@ def test_sweep_without_apply_changes_nothing_and_measures_what_is_there(host: la
     before = digests(host)
     changed_at = {path: path.stat().st_mtime_ns for path in (host.directory / "etc").iterdir()}
     profile = tmp_path / "sweep.toml"
-    profile.write_text(SWEEP)
+    profile.write_text(SHORT_SWEEP)
 
     said = loadgen("run", profile, "--chain", host.directory / "chain.toml", "--output", tmp_path / "runs")
 
@@ -116,17 +104,13 @@ def test_sweep_without_apply_changes_nothing_and_measures_what_is_there(host: la
 def start_sweep(host: lab.Lab, tmp_path: Path) -> subprocess.Popen[str]:
     """Start a sweep and return it once a level other than the present one is being measured."""
     profile = tmp_path / "sweep.toml"
-    profile.write_text(SWEEP.replace('"6s"', '"60s"'))
-    process = subprocess.Popen(
-        [*LOADGEN, "run", str(profile), "--chain", str(host.directory / "chain.toml"), "--apply", "--output", str(tmp_path / "runs")],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    profile.write_text(SHORT_SWEEP.replace('"6s"', '"60s"'))
+    process = start_loadgen(
+        "run", profile, "--chain", host.directory / "chain.toml", "--apply", "--output", tmp_path / "runs"
     )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if " warm-up " in line:
-            assert children(host) != 2
-            return process
-    raise AssertionError(f"the run ended before its first level: exit {process.wait()}")
+    read_until(process, " warm-up ")
+    assert children(host) != 2
+    return process
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

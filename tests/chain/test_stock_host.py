@@ -6,20 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.command import LOADGEN, read_summary, run_directory
+from tests.labs import SHORT_SWEEP
 
 pytestmark = pytest.mark.chain
-
-SWEEP = """\
-about = "a short sweep"
-[timing]
-warm_up = "1s"
-drain = "30s"
-[processes]
-levels = [1, 3]
-repeats = 1
-hold = "6s"
-hold_limit = "6s"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +17,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no namespaces may be made here")
     directory = tmp_path_factory.mktemp("stock-host")
     profile = directory / "sweep.toml"
-    profile.write_text(SWEEP)
+    profile.write_text(SHORT_SWEEP)
     script = Path(__file__).with_name("stock_host.sh")
     said = subprocess.run(
         ["unshare", "--mount", "--net", "--propagation", "private", "bash", str(script), str(directory), str(profile), *LOADGEN],
