@@ -9,7 +9,7 @@ from tests.command import loadgen, read_summary, run_directory, write_profile
 
 
 def test_measured_throughput_is_the_known_one_at_every_step(tmp_path: Path) -> None:
-    profile = write_profile(tmp_path / "p.toml", [(1, "6s"), (2, "6s"), (4, "6s"), (8, "6s")])
+    profile = write_profile(tmp_path / "p.toml", [(1, "6s"), (2, "4s"), (4, "4s"), (8, "4s")])
 
     said = loadgen("run", profile, "--chain", "reference", "--output", tmp_path / "runs")
 

@@ -67,7 +67,7 @@ def test_sweep_measures_every_level_and_recommends_where_the_law_bends(tmp_path:
 
 def test_variant_with_a_known_effect_is_measured_and_adopted(tmp_path: Path, chain: Path) -> None:
     chain.write_text(CAPPED.replace("62.0", "60.0"))
-    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [3, 6]").replace("repeats = 1", "repeats = 2") + (
+    text = SWEEP.replace("levels = [1, 2, 3, 4, 6]", "levels = [3, 6]") + (
         '[variants]\nknown = false\nblocks = 2\n[variants.own.mend]\nfeed = { lmtp_discard_lhlo_keywords = "pipelining" }\n'
     )
 
