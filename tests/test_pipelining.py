@@ -143,6 +143,16 @@ def test_replies_out_of_order_are_a_protocol_error_and_nothing_is_sent(answer: b
     assert want in got.reply
 
 
+def test_group_with_nonsense_in_it_is_an_error_every_time_it_comes() -> None:
+    answer = b"250 ok\r\n250 ok\r\nnonsense\r\n"
+
+    for _ in range(2):
+        got = Conversation([answer]).hold(ONE)
+
+        assert got.outcome == "not_sent"
+        assert "is no reply" in got.reply
+
+
 def test_server_that_does_not_read_is_given_up_in_time_and_has_no_message() -> None:
     large = MessageFactory(Message(size="16MiB"), 1, "abcd0123").make_message(0)  # type: ignore[arg-type]
 
@@ -176,6 +186,27 @@ def test_lmtp_greets_with_lhlo_and_has_a_reply_for_each_recipient() -> None:
 
     assert server.got[0].startswith(b"LHLO ")
     assert (got.outcome, got.recipients, got.reply, got.usable) == ("accepted", 1, "2.0.0 first", True)
+
+
+def test_connection_lost_among_the_replies_of_lmtp_leaves_the_message_unknown() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 stub\r\n")
+        await reader.readline()
+        writer.write(b"250-stub\r\n250 PIPELINING\r\n")
+        await reader.readuntil(b"DATA\r\n")
+        writer.write(b"250 ok\r\n" * 4 + b"354 go\r\n")
+        await reader.readuntil(b"\r\n.\r\n")
+        writer.write(b"250 first\r\n421 4.3.2 going down\r\n")
+        writer.close()
+
+    async def main() -> Transaction:
+        async with serve(script) as port:
+            session = await SmtpSession.open(Endpoint("127.0.0.1", port, Session(protocol="lmtp")))
+            return await session.send(THREE)
+
+    got = asyncio.run(main())
+
+    assert (got.outcome, got.recipients) == ("unknown", 3)
 
 
 def test_lmtp_is_not_secured() -> None:

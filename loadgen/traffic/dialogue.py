@@ -30,6 +30,11 @@ class Reply(NamedTuple):
         return self.raw.decode("utf-8", "replace").replace("\n", " ")
 
 
+_GROUPS: dict[bytes, list[Reply]] = {}
+"""Groups of replies that came in one piece, by their bytes."""
+_MOST_GROUPS, _LONGEST_GROUP = 64, 1024
+
+
 class Broken(Exception):
     """The dialogue cannot go on: lost, timed out, or not SMTP."""
 
@@ -83,8 +88,26 @@ class Dialogue(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the server sent; what is no reply ends the session."""
-        if self._rest:
-            data = self._rest + data
+        if not self._rest and not self._lines:
+            if (group := _GROUPS.get(data)) is not None:
+                self._replies += group
+                self._wake_if_complete()
+                return
+            before = len(self._replies)
+            self._read(data)
+            self._remember(data, self._replies[before:])
+        else:
+            self._read(self._rest + data)
+        self._wake_if_complete()
+
+    def _remember(self, data: bytes, group: list[Reply]) -> None:
+        """Know *data* from now on: servers answer every envelope in the same words."""
+        whole = not self._rest and not self._lines and not self._problem
+        if whole and len(group) > 1 and len(data) <= _LONGEST_GROUP and len(_GROUPS) < _MOST_GROUPS:
+            _GROUPS[data] = group
+
+    def _read(self, data: bytes) -> None:
+        """Add the replies in *data* to those that are there, and keep what is not whole yet."""
         lines = data.split(b"\n")
         self._rest = lines.pop()
         replies = self._replies
@@ -107,9 +130,12 @@ class Dialogue(asyncio.Protocol):
         if self._length + len(self._rest) > _LONGEST_REPLY:
             self._rest, self._lines = b"", []
             self._abort("protocol error: reply too long")
-        elif len(replies) > max(_MOST_UNASKED, self._wanted):
+
+    def _wake_if_complete(self) -> None:
+        count = len(self._replies)
+        if count > max(_MOST_UNASKED, self._wanted):
             self._abort("protocol error: replies that nobody asked for")
-        elif replies and len(replies) >= self._wanted:
+        elif count and count >= self._wanted:
             self._wake()
 
     def eof_received(self) -> bool:

@@ -85,7 +85,8 @@ class SmtpSession:
         try:
             return await self._transact(message, progress)
         except Broken as broken:
-            if (last := next((reply for reply in broken.replies if reply.code == 421), None)) is not None:
+            last = next((reply for reply in broken.replies if reply.code == 421), None)
+            if last is not None and not progress.dot_written:
                 self._dialogue.close()
                 return progress.end("refused", last.code, last.text, False)
             return progress.end(self._fate(progress), None, str(broken), False)
