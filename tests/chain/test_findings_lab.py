@@ -161,11 +161,11 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def stutter_sink(conductor: psutil.Process, _: lab.Lab) -> None:
     sink = child_of(conductor, "loadgen.traffic.sink")
-    for _turn in range(8):
+    for _turn in range(9):
         sink.suspend()
         time.sleep(0.6)
         sink.resume()
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
