@@ -140,7 +140,8 @@ class _Bench:
             recorder = _Recorder(writer, self._load.sessions)
             children: dict[str, Child] = {}
             settings = {
-                "clock_origin": 0.0, "run_id": self._run_id, "host": target.host, "port": target.port,
+                "clock_origin": 0.0, "run_id": self._run_id,
+                "entries": {"front": {"host": target.host, "port": target.port, "session": {}}},
                 "notify": self._notify if name == "own-sink" else "", "profile_text": self._text,
                 "first_session": 0, "as_fast_as_possible": self._load.messages,
                 "first_message": self._rounds * self._load.messages,

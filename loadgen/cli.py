@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from loadgen.cli_check import check
 from loadgen.cli_lab import lab_app
 from loadgen.errors import ExitCode, LoadgenError
 from loadgen.output import JsonOption, put, say
@@ -33,6 +34,7 @@ app = typer.Typer(
     epilog="Examples:  loadgen run quick  |  loadgen report runs/2026-03-01T10-00-00Z-quick",
 )
 app.add_typer(lab_app, name="lab")
+app.command(epilog="Examples:  loadgen check  |  loadgen check --chain mx.toml --json")(check)
 
 
 @app.command(epilog="Examples:  loadgen run quick  |  loadgen run my-load.toml --chain lab --processes 4")
@@ -44,6 +46,13 @@ def run(
         str | None,
         typer.Option(
             help="lab, reference, local (this host), or the path of a chain file. Default: lab where it can run, else reference."
+        ),
+    ] = None,
+    entry: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where messages are put in: front, submission, pickup, filter or reinjection; several times to compare. "
+            "Default: the profile's."
         ),
     ] = None,
     processes: Annotated[
@@ -85,6 +94,8 @@ def run(
     from loadgen.profile import load_profile
 
     name, text, loaded = load_profile(profile)
+    if entry:
+        loaded = loaded.at_entries(entry)
     if not dry_run:
         _restore_abandoned(needed=apply)
     choice = choose_chain(chain, processes, apply=apply, domain=loaded.message.recipient_domain)
@@ -277,8 +288,9 @@ def _print_timeline(name: str, profile: "Profile", why: str) -> None:
     put(why)
     for step in plan.steps:
         rate = "" if step.rate_per_s is None else f" at {step.rate_per_s:g} msg/s"
+        where = "" if profile.entries == ("front",) else f" into the {step.entry}"
         put(
-            f"step {step.step + 1}: {step.concurrency} sessions{rate}, warm-up {format_duration(step.warm_up_s)}, "
+            f"step {step.step + 1}: {step.concurrency} sessions{where}{rate}, warm-up {format_duration(step.warm_up_s)}, "
             f"hold {format_duration(step.hold_s)}, drain up to {format_duration(step.drain_limit_s)}"
         )
     if (wanted := profile.processes) is not None:

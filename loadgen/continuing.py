@@ -88,5 +88,5 @@ def take_over(earlier: Path, directory: Path, profile: Profile) -> Earlier:
 
 def _drop_step(copy: sqlite3.Connection, step: int) -> None:
     copy.execute("DELETE FROM arrival WHERE id IN (SELECT id FROM message WHERE step = ?)", (step,))
-    for table in ("message", "session", "phase", "setting", "queued", "step"):
+    for table in ("message", "session", "phase", "setting", "entry", "queued", "step"):
         copy.execute(f"DELETE FROM {table} WHERE step = ?", (step,))  # noqa: S608 (own names)

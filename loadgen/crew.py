@@ -97,8 +97,8 @@ class Crew:
             self.remark("run", "interrupted", "interrupted by the user")
             self.progress.say("interrupted: stopping the load, draining, writing what there is (again: do not drain)")
 
-    async def start_children(self, stack: AsyncExitStack, front: str) -> None:
-        """Start sink, collector and generator; *stack* ends them. *front* is the address to send to."""
+    async def start_children(self, stack: AsyncExitStack, entries: dict[str, dict[str, Any]]) -> None:
+        """Start sink, collector and generator; *stack* ends them. *entries* are where to send, by name."""
         chain, directory = self.chain, self.writer.directory
         sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="loadgen-"))
         notify = f"{sockets}/arrivals"
@@ -112,7 +112,7 @@ class Crew:
             "watch": {},
         }
         generator_settings = {
-            **common, "host": front, "port": chain.front.port, "profile_text": self._profile_text,
+            **common, "entries": entries, "profile_text": self._profile_text,
             "first_session": self.first_session,
         }  # fmt: skip
         await asyncio.gather(
@@ -284,7 +284,7 @@ class Crew:
             raise UsageError(f"{self.stop_run}; make room, or lower the limit in the profile")
         if self.stop_run:
             return
-        probing = asyncio.create_task(self._probe())
+        probing = asyncio.create_task(self._probe_all())
         interrupted = asyncio.create_task(self.interrupted.wait())
         try:
             await asyncio.wait((probing, interrupted), return_when=asyncio.FIRST_COMPLETED)
@@ -294,29 +294,34 @@ class Crew:
             probing.cancel()
             interrupted.cancel()
 
-    async def _probe(self) -> None:
+    async def _probe_all(self) -> None:
+        for entry in self.profile.entries:
+            await self._probe(entry)
+
+    async def _probe(self, entry: str) -> None:
         """Send one message and wait until it comes out at the sink.
 
         Raises:
             UnreachableError: it was not accepted, or did not come out.
         """
+        place = str(self.chain.front) if entry == "front" else f"entry {entry}"
         generator, sink = self.children["generator"], self.children["sink"]
         generator.expect("probe")
         sink.expect("probe")
-        generator.tell({"command": "probe"})
+        generator.tell({"command": "probe", "entry": entry})
         try:
             said = await generator.receive("probe", _PROBE_TIMEOUT_S)
         except TimeoutError as error:
-            raise UnreachableError(f"{self.chain.front}: {error}") from error
+            raise UnreachableError(f"{place}: {error}") from error
         if said["outcome"] != "accepted":
             text = f"the first message was {said['outcome']}: {said['code'] or ''} {said['reply']}"
-            raise UnreachableError(f"{self.chain.front}: {text}")
+            raise UnreachableError(f"{place}: {text}")
         try:
             await sink.receive("probe", _PROBE_TIMEOUT_S)
         except TimeoutError:
             domain = self.profile.message.recipient_domain
             raise UnreachableError(
-                f"{self.chain.sink}: the front accepted a message {_PROBE_TIMEOUT_S:g} s ago and it has not come out "
+                f"{self.chain.sink}: {place} accepted a message {_PROBE_TIMEOUT_S:g} s ago and it has not come out "
                 f"here; does the chain deliver {domain} to this address?"
             ) from None
 

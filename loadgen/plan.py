@@ -14,7 +14,7 @@ says so.
 
 from dataclasses import dataclass
 
-from loadgen.profile import Profile
+from loadgen.profile import Profile, StepEntry
 
 __all__ = ["PHASES", "SETTLE_LIMIT_S", "Plan", "Step", "concurrency_in", "make_plan", "next_phase", "remaining_s"]
 
@@ -39,6 +39,8 @@ class Step:
     """The longest hold; equal to `hold_s` when there is no precision to be reached."""
     precision: float | None = None
     """Relative half-width of the interval of the throughput at which the hold may end; None: it just lasts."""
+    entry: str = "front"
+    """Where its messages are put into the chain."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,22 @@ class Plan:
 
 
 def make_plan(profile: Profile) -> Plan:
-    """Return the steps that *profile* describes, in the order in which it lists them."""
-    return Plan(
-        steps=tuple(
-            Step(
-                step=number,
-                concurrency=entry.concurrency,
-                rate_per_s=entry.rate_per_s,
-                warm_up_s=profile.timing.warm_up_s,
-                hold_s=entry.hold_s,
-                drain_limit_s=profile.timing.drain_s,
-                hold_limit_s=entry.hold_limit_s or entry.hold_s,
-                precision=profile.timing.precision if entry.hold_limit_s is not None else None,
-            )
-            for number, entry in enumerate(profile.step)
-        )
+    """Return the steps that *profile* describes, in the order in which it lists them, each at every entry in turn."""
+    wanted = [(step, entry) for step in profile.step for entry in profile.entries]
+    return Plan(tuple(_make_step(profile, number, *one) for number, one in enumerate(wanted)))
+
+
+def _make_step(profile: Profile, number: int, step: StepEntry, entry: str) -> Step:
+    return Step(
+        step=number,
+        concurrency=step.concurrency,
+        rate_per_s=step.rate_per_s,
+        warm_up_s=profile.timing.warm_up_s,
+        hold_s=step.hold_s,
+        drain_limit_s=profile.timing.drain_s,
+        hold_limit_s=step.hold_limit_s or step.hold_s,
+        precision=profile.timing.precision if step.hold_limit_s is not None else None,
+        entry=entry,
     )
 
 

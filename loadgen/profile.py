@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import ipaddress
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,6 +21,7 @@ from loadgen.errors import ProfileError
 from loadgen.units import parse_duration, parse_size
 
 __all__ = [
+    "ENTRIES",
     "SIZE_MIXES",
     "Duration",
     "Limits",
@@ -39,6 +41,9 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=BaseModel)
+
+ENTRIES = ("front", "submission", "pickup", "filter", "reinjection")
+"""Where a message can be put into the chain, from the outside inwards."""
 
 SIZE_MIXES: dict[str, tuple[tuple[int, float], ...]] = {
     # SPECmail2001 Architecture White Paper 1.00 (2001), section 4.2.1.1: size in KB to share in per cent
@@ -124,14 +129,16 @@ class Session(_Table):
 
     messages_per_session: Annotated[int, Field(ge=1)] | None = None
     """Reconnect after this many messages; None: one connection for the whole step."""
-    protocol: Literal["smtp", "lmtp"] = "smtp"
-    """What is spoken; LMTP is for load put on a filter directly."""
+    protocol: Literal["smtp", "lmtp"] | None = None
+    """What is spoken to a filter directly; None: what its feed speaks. Everything else is spoken to in SMTP."""
     pipelining: bool = True
     """The envelope goes out in one write where the server offers PIPELINING; false: one command at a time."""
     starttls: bool = False
     username: str | None = None
     password_env: str | None = None
     """Name of the environment variable that holds the password; never the password itself."""
+    password_file: str | None = None
+    """Path of the file whose first line is the password, instead of the variable."""
     source: str | None = None
     """Loopback network from whose addresses the sessions come in turn, such as "127.1.0.0/24"; None: the kernel chooses."""
     connect_timeout_s: Duration = Field(default=30.0, alias="connect_timeout")
@@ -158,8 +165,10 @@ class Session(_Table):
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> "Session":
-        if (self.username is None) != (self.password_env is None):
-            raise ValueError("got one of username and password_env, want both or neither")
+        passwords = [name for name in ("password_env", "password_file") if getattr(self, name) is not None]
+        if len(passwords) != (self.username is not None):
+            got = " and ".join(passwords) or "none of them"
+            raise ValueError(f"got {got}, want one of password_env and password_file with username, none without it")
         if self.protocol == "lmtp" and (self.starttls or self.username is not None):
             raise ValueError('got protocol = "lmtp" with starttls or username, want them with "smtp" only')
         return self
@@ -266,11 +275,31 @@ class Variants(_Table):
     own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")], OwnVariant] = {}
 
 
+_SWEEPS_ENTER_AT_THE_FRONT = 'but a sweep is about the whole chain; want "front" alone'
+
+
+def _check_entries(names: object) -> object:
+    """Return the names of entries as a tuple.
+
+    Raises:
+        ValueError: an unknown one, one twice, or none at all.
+    """
+    if not isinstance(names, list | tuple):
+        return names
+    if unknown := [name for name in names if name not in ENTRIES]:
+        raise ValueError(f'got "{unknown[0]}", want one of {", ".join(ENTRIES)}')
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"got {list(names)}, want one or more different ones of {', '.join(ENTRIES)}")
+    return tuple(names)
+
+
 class Profile(_Table):
     """One load, whole and defaulted."""
 
     about: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)] = 1
+    entries: Annotated[tuple[str, ...], BeforeValidator(_check_entries)] = ("front",)
+    """Where messages are put into the chain; several: each step is taken once for each, in turn."""
     message: Message = Message()
     pacing: Pacing = Pacing()
     session: Session = Session()
@@ -292,6 +321,8 @@ class Profile(_Table):
             raise ValueError(
                 f'pacing.kind: got "{self.pacing.kind}", but a sweep keeps the queue full by itself; remove it'
             )
+        if self.processes is not None and self.entries != ("front",):
+            raise ValueError(f"entries: got {', '.join(self.entries)}, {_SWEEPS_ENTER_AT_THE_FRONT}")
         return self
 
     @model_validator(mode="after")
@@ -305,6 +336,20 @@ class Profile(_Table):
                     'set kind = "rate", or leave rate out'
                 )
         return self
+
+    def at_entries(self, names: Sequence[str]) -> "Profile":
+        """Return the same load, put into the chain at these entries instead.
+
+        Raises:
+            ProfileError: no such entry, or a sweep.
+        """
+        try:
+            entries = _check_entries(names)
+        except ValueError as error:
+            raise ProfileError(f"--entry: {error}") from None
+        if self.processes is not None and entries != ("front",):
+            raise ProfileError(f"--entry: got {', '.join(names)}, {_SWEEPS_ENTER_AT_THE_FRONT}")
+        return self.model_copy(update={"entries": entries})
 
     @property
     def workload_hash(self) -> str:

@@ -21,10 +21,10 @@ from loadgen.errors import RunFileError
 
 __all__ = ["BEFORE_FIRST_STEP", "FORMAT", "TABLES", "RunReader", "RunWriter", "make_run_directory"]
 
-FORMAT = 2
+FORMAT = 3
 """Version of the run directory; readers name the versions they accept."""
 
-READABLE = (1, 2)
+READABLE = (1, 2, 3)
 """Versions this release reads."""
 
 BEFORE_FIRST_STEP = -1
@@ -37,6 +37,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     # (phase: "settle", "ramp", "warm-up", "hold", "drain", "end")
     "step": ("step", "processes", "variant", "concurrency", "rate_per_s", "warm_up_s", "hold_s"),
     "phase": ("at", "step", "phase"),
+    # where the messages of a step were put into the chain; a step without a row: at the front
+    "entry": ("step", "entry"),
     # sweeps only: what was in force during a step. visit: number of the change of settings, shared by the steps
     # taken under it; purpose: "level", "confirm", "variant"; load: "saturated", "low"; changed_s: how long the
     # change took. `step.processes` is the level asked for, `filter_servers` may be more than it under a variant
@@ -77,7 +79,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Table to columns, in the order in which rows travel from the other processes."""
 
-_PRIMARY = {"step": "step", "setting": "step", "message": "id", "session": "session"}
+_PRIMARY = {"step": "step", "entry": "step", "setting": "step", "message": "id", "session": "session"}
 
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS arrival_id ON arrival(id)",

@@ -19,6 +19,7 @@ from loadgen.chain.opening import OpenChain, open_chain
 from loadgen.channel import check_file_limit
 from loadgen.continuing import Earlier, take_over
 from loadgen.crew import Crew
+from loadgen.entries import find_entries
 from loadgen.errors import ExitCode, LoadgenError
 from loadgen.host import describe_host, describe_software
 from loadgen.plan import Step, make_plan, remaining_s
@@ -128,7 +129,8 @@ class _Conductor:
                 )
                 crew.chain = opened.chain
                 self._record_chain(opened)
-                await crew.start_children(stack, opened.host)
+                entries = find_entries(self._request.profile, opened, self._request.choice.allow.targets)
+                await crew.start_children(stack, entries)
                 await crew.check_ready()
                 if self._request.profile.processes is not None:
                     await self._sweep(opened)
@@ -155,6 +157,8 @@ class _Conductor:
                 step.step, self._crew.chain.processes, "stock", step.concurrency, step.rate_per_s, step.warm_up_s, step.hold_s,
             )  # fmt: skip
             self._writer.write_rows("step", [row])
+            if step.entry != "front":
+                self._writer.write_rows("entry", [(step.step, step.entry)])
             await take_step(self._crew, step, partial(self._show_planned, step))
 
     async def _sweep(self, opened: OpenChain) -> None:
@@ -195,6 +199,8 @@ class _Conductor:
 
     def _show_planned(self, step: Step, phase: str, elapsed_s: float) -> None:
         place = f"step {step.step + 1}/{len(self._plan.steps)}"
+        if self._request.profile.entries != ("front",):
+            place += f" ({step.entry})"
         self._show(step, place, phase, remaining_s(self._plan, step.step, phase, elapsed_s))
 
     def _show_visit(self, step: Step, words: str, phase: str, elapsed_s: float) -> None:  # noqa: ARG002 (its end is not known)

@@ -22,7 +22,7 @@ from reports.attribution import Limits
 from reports.case import Case, SlowReplies
 from reports.findings import find_findings
 from reports.recommendation import no_recommendation
-from reports.saturation import judge
+from reports.stages import choose_main, compare_stages, judge_entry
 from reports.stations import LogJoin, join_log
 from reports.steps import describe_steps, take_percentiles
 from reports.summary import (
@@ -93,8 +93,9 @@ def summarise(run: Run) -> Summary:
     rows = describe_steps(run, join)
     accounting = account(_sent(run), _read_evidence(run, join))
     judged = judge_sweep(run, rows, facts["cpus"]) if run.is_sweep else None
-    verdict = judged.verdict if judged else judge(rows, facts["pacing"], limits)
-    cost = _overall_cost(rows, verdict)
+    main = choose_main(rows)
+    verdict = judged.verdict if judged else _name_entry(judge_entry(main, facts["pacing"], limits), main)
+    cost = _overall_cost(main, verdict)
     remarks: dict[str, list[str]] = {}
     for _, source, kind, text in run.remarks:
         remarks.setdefault(kind, []).append(text)
@@ -112,7 +113,7 @@ def summarise(run: Run) -> Summary:
         remarks=remarks,
         status=status,
         end_reason=facts["end_reason"],
-        planned_steps=len((meta.get("profile") or {}).get("step") or rows),
+        planned_steps=_count_planned(meta.get("profile") or {}) or len(rows),
         levels=judged.levels if judged else (),
         memory_bytes=facts["memory_bytes"],
         slow_replies=_count_slow_replies(run),
@@ -126,15 +127,27 @@ def summarise(run: Run) -> Summary:
         run=facts,
         verdict=verdict,
         recommendation=judged.recommendation if judged else _recommend_nothing(verdict, chain),
-        levels=judged.levels if judged else [_describe_only_level(rows, verdict, chain)],
+        levels=judged.levels if judged else [_describe_only_level(main, verdict, chain)],
         sweep=judged.sweep if judged else None,
         steps=rows,
+        stages=compare_stages(rows, facts["pacing"], limits),
         accounting=accounting,
         findings=find_findings(case),
         cost=cost,
         settings={str(k): str(v) for k, v in (meta.get("settings") or {}).items()},
     )
     return _finite(summary)  # type: ignore[no-any-return]
+
+
+def _name_entry(verdict: Verdict, main: list[StepRow]) -> Verdict:
+    """Return *verdict*, saying where messages were put in, unless that was the front."""
+    if not main or main[0]["entry"] == "front":
+        return verdict
+    return {**verdict, "headline": f"{verdict['headline'].removesuffix('.')}, put in at: {main[0]['entry']}"}
+
+
+def _count_planned(profile: dict[str, Any]) -> int:
+    return len(profile.get("step") or ()) * len(profile.get("entries") or ("front",))
 
 
 def _recommend_nothing(verdict: Verdict, chain: dict[str, Any]) -> Recommendation:

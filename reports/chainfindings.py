@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from reports.case import Case, make_finding, quote, times
+from reports.stages import FED
 from reports.summary import Finding, StepRow, name_step
 
 __all__ = ["CHAIN_CHECKS"]
@@ -59,7 +60,7 @@ def _check_sides(case: Case) -> Iterator[Finding]:
 
 
 def _check_behaviour(case: Case) -> Iterator[Finding]:
-    stalls = [row for row in case.rows if 0.038 <= (row["smtp_data_median_s"] or 0.0) <= 0.050]
+    stalls = [row for row in case.rows if row["entry"] in FED and 0.038 <= (row["smtp_data_median_s"] or 0.0) <= 0.050]
     if stalls:
         worst = max(stalls, key=lambda row: row["smtp_data_median_s"] or 0.0)
         yield make_finding(

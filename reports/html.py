@@ -23,6 +23,8 @@ from reports.foreign import clean
 from reports.levelcharts import draw_level_charts
 from reports.limits import find_effects, find_limits
 from reports.series import Series
+from reports.stagecharts import draw_stages
+from reports.stages import choose_main
 from reports.summary import Summary, name_step
 from reports.timecharts import draw_time_charts
 from reports.variantcharts import draw_variant_charts
@@ -51,10 +53,12 @@ def render_html(summary: Summary, series: Series, now_s: float) -> str:
     """Return the page; *now_s* (Unix seconds) dates it."""
     # a sweep varies the processes, so figures over the load would mix what cannot be compared
     step_charts = (
-        draw_step_charts(summary)
+        draw_step_charts({**summary, "steps": choose_main(summary["steps"])})
         if summary["sweep"] is None
         else [*draw_level_charts(summary), *draw_variant_charts(summary)]
     )
+    if summary["stages"] is not None:
+        step_charts.append(draw_stages(summary))
     time_charts = draw_time_charts(summary, series)
     timings = _timings(summary)
     environment = jinja2.Environment(

@@ -101,7 +101,10 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
     pacing = ((run.meta.get("profile") or {}).get("pacing") or {}).get("kind", "delivered")
     hold = run.hold(step)
     setting, precision = run.settings.get(step), run.precision(step)
+    entry = run.entries.get(step, "front")
     feed = setting.feed_processes if setting else chain.get("feed_processes") or chain.get("processes")
+    if entry in ("filter", "reinjection"):  # past it
+        feed = None
     servers = setting.filter_servers if setting else chain.get("filter_servers") or chain.get("processes")
     start, end = (hold.began_at, hold.ended_at) if hold is not None else (0.0, 0.0)
     length = end - start
@@ -123,6 +126,7 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
     depth, overloaded = _queue_depth(run, hold, rate.per_s, left)
     row = StepRow(
         step=step,
+        entry=entry,
         level=plan["processes"],
         variant=str(plan["variant"] or "stock"),
         visit=setting.visit if setting else None,
@@ -192,7 +196,8 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
 def _surroundings(
     run: Run, plan: dict[str, Any], hold: Hold | None, steady: bool, pacing: str, telemetry: Floats
 ) -> Surroundings:
-    step, chain = plan["step"], run.meta.get("chain") or {}
+    step, chain, profile = plan["step"], run.meta.get("chain") or {}, run.meta.get("profile") or {}
+    entry = run.entries.get(step, "front")
     span = run.span(step) or (0.0, 0.0)
     setting = run.settings.get(step)
     inside = [(kind, text) for at, _, kind, text in run.remarks if span[0] <= at <= span[1]]
@@ -223,6 +228,7 @@ def _surroundings(
         cpus=(run.meta.get("host") or {}).get("cpus"),
         has_host_to_itself=chain.get("kind") == "lab",
         failed_sessions=len(failed),
+        sessions_kept=not (profile.get("session") or {}).get("messages_per_session") and entry != "filter",
         drained=drained,
         largest_gap_s=gap,
     )

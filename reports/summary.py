@@ -29,6 +29,8 @@ __all__ = [
     "Repeat",
     "Reply",
     "RunFacts",
+    "Stage",
+    "Stages",
     "StepRow",
     "Summary",
     "Sweep",
@@ -135,6 +137,8 @@ class StepRow(TypedDict):
     """One step: its numbers over the hold, and whether they may be used."""
 
     step: int
+    entry: str
+    """Where its messages were put into the chain: front, submission, pickup, filter or reinjection."""
     level: int | None
     """Process count on both sides; in a sweep the one that was asked for, also where a variant gives the filter more."""
     variant: str
@@ -294,6 +298,28 @@ class Verdict(TypedDict):
     candidates: list[str]
     evidence: dict[str, float]
     """The numbers the attribution rests on."""
+
+
+class Stage(TypedDict):
+    """What the chain carries from one entry on."""
+
+    entry: str
+    passes: list[str]
+    """The stations that its messages pass, in order."""
+    verdict: Verdict
+    alone_response_s: float | None
+    """Mean response time at the lightest valid step, from MAIL (pickup: from the start of sendmail) to arrival."""
+    alone_concurrency: int | None
+    """Concurrency of that step."""
+    steps: list[int]
+
+
+class Stages(TypedDict):
+    """The same load put in at several places."""
+
+    entries: list[Stage]
+    """From the outside inwards."""
+    sentences: list[str]
 
 
 class Finding(TypedDict):
@@ -550,6 +576,8 @@ class Summary(TypedDict):
     levels: list[Level]
     sweep: Sweep | None
     steps: list[StepRow]
+    stages: Stages | None
+    """None: all messages were put in at one place."""
     accounting: Accounting
     findings: list[Finding]
     cost: Cost
@@ -558,8 +586,12 @@ class Summary(TypedDict):
 
 
 def name_step(row: StepRow) -> str:
-    """Return what a step is called: its level in a sweep, its offered rate where it has one, else its concurrency."""
+    """Return what a step is called: its level in a sweep, its offered rate where it has one, else its concurrency.
+
+    Before it stands where messages were put in, unless that is the front.
+    """
     if row["visit"] is not None:
         other = "" if row["variant"] == "stock" else f" {row['variant']}"
         return f"P = {row['level']}{other}, N = {row['concurrency']}"
-    return f"N = {row['concurrency']}" if row["rate_per_s"] is None else f"{row['rate_per_s']:g} msg/s"
+    load = f"N = {row['concurrency']}" if row["rate_per_s"] is None else f"{row['rate_per_s']:g} msg/s"
+    return load if row["entry"] == "front" else f"{row['entry']}, {load}"

@@ -102,6 +102,8 @@ class Run:
     """The last instant anything was recorded."""
     settings: dict[int, Setting] = field(default_factory=dict)
     """Step to its setting; empty for a run that is no sweep."""
+    entries: dict[int, str] = field(default_factory=dict)
+    """Step to where its messages were put in; one that is missing: at the front."""
     _samples: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
 
     @property
@@ -158,8 +160,8 @@ class Run:
         wanted = (profile.get("timing") or {}).get("precision")
         if step in self.settings:
             return wanted
-        entries = profile.get("step") or []
-        return wanted if step < len(entries) and entries[step].get("hold_limit_s") is not None else None
+        planned = [one for one in profile.get("step") or [] for _ in profile.get("entries") or ["front"]]
+        return wanted if step < len(planned) and planned[step].get("hold_limit_s") is not None else None
 
     def span(self, step: int) -> tuple[float, float] | None:
         """Return from when to when *step* was on: its first phase to its end."""
@@ -194,6 +196,7 @@ def load_run(reader: RunReader) -> Run:
         ],
         end_at=_find_end(reader),
         settings={row[0]: Setting(*row[1:]) for row in reader.rows("setting")},
+        entries=dict(reader.rows("entry")),
     )
 
 

@@ -36,6 +36,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print()
     elif summary["steps"]:
         console.print(_make_table(summary, wide=console.width >= _NARROW))
+    if summary["stages"] is not None:
+        for sentence in summary["stages"]["sentences"]:
+            console.print(f"  {clean_for_terminal(sentence)}", highlight=False)
     for row in summary["steps"]:
         if not row["valid"]:
             console.print(
@@ -64,6 +67,9 @@ def print_summary(summary: Summary, console: Console) -> None:
 def _make_table(summary: Summary, *, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     is_rate = summary["run"]["pacing"] == "rate"
+    several = summary["stages"] is not None
+    if several:
+        table.add_column("put in at", no_wrap=True)
     for name in ("offered" if is_rate else "N", "accepted/s", "delivered/s", "95 %"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("p50 ms", "p95 ms", "queue", "busy"):
@@ -74,6 +80,7 @@ def _make_table(summary: Summary, *, wide: bool) -> Table:
     table.add_column("", no_wrap=True)
     for row in summary["steps"]:
         cells = [
+            *([row["entry"]] if several else []),
             f"{row['rate_per_s']:g}" if is_rate and row["rate_per_s"] else str(row["concurrency"]),
             _number(row["accepted_per_s"]),
             _number(row["delivered_per_s"]),

@@ -53,6 +53,8 @@ class Surroundings:
     has_host_to_itself: bool = False
     """The chain is one that was made for this run: what else the host does is a disturbance, not its daily work."""
     failed_sessions: int = 0
+    sessions_kept: bool = True
+    """A session stays open from message to message; otherwise there is none while a message is on its way."""
     drained: bool | None = True
     """None: the drain never ended."""
     largest_gap_s: float | None = 0.0
@@ -81,7 +83,7 @@ def find_reasons(row: StepRow, around: Surroundings) -> list[str]:
     if around.failed_sessions:
         reasons.append(f"{around.failed_sessions} sessions failed")
     opened = row["sessions_open"]
-    if opened is not None and opened < 0.98 * row["concurrency"] - 0.01:
+    if around.sessions_kept and opened is not None and opened < 0.98 * row["concurrency"] - 0.01:
         reasons.append(f"{opened:.1f} sessions open on average, want {row['concurrency']}")
     children, servers = row["children"], around.filter_servers
     missing = children is not None and servers and children < (1 - _MISSING_SHARE) * servers

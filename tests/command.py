@@ -34,7 +34,8 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
         if words in line:
             return line
         said.append(line)
-    raise AssertionError(f"it ended, exit {process.wait()}, without {words!r}: {''.join(said)}")
+    process.communicate()
+    raise AssertionError(f"it ended, exit {process.returncode}, without {words!r}: {''.join(said)}")
 
 
 def write_profile(path: Path, steps: list[tuple[int, str]], extra: str = "", warm_up: str = "1s") -> Path:

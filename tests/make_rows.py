@@ -18,6 +18,7 @@ def make_row(step: int = 0, **changes: Any) -> StepRow:
     """Return a valid step of a sweep with *changes*; what is not given was not measured."""
     host = dict.fromkeys(Host.__annotations__) | changes.pop("host", {})
     row: dict[str, Any] = dict.fromkeys(StepRow.__annotations__) | {
+        "entry": "front",
         "step": step, "visit": step, "variant": "stock", "purpose": "level", "load": "saturated", "level": 1,
         "concurrency": 8, "valid": True, "reasons": [], "delivered_per_s": 10.0, "timing_s": {}, "hold_s": 10.0,
         "response_s": NOTHING, "accept_s": NOTHING, "cost": dict.fromkeys(Cost.__annotations__), "host": host,

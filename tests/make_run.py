@@ -10,7 +10,7 @@ import json
 import random
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ class Made:
     """What to build; the defaults are a healthy run that saturates at four processes."""
 
     concurrencies: Sequence[int] = (1, 2, 4, 8)
+    entries: Sequence[str] = ("front",)
+    """Where messages are put in; every concurrency once at each."""
+    entry_factor: dict[str, float] = field(default_factory=dict)
+    """Entry to a factor on the service time."""
     processes: int = 4
     service_s: float = 0.1
     spread: float = 0.05
@@ -59,8 +63,12 @@ def make_run(directory: Path, made: Made | None = None) -> Path:
     with RunWriter(directory) as writer:
         _write_meta(writer, made)
         at, number = 1.0, 0
-        for step, concurrency in enumerate(made.concurrencies):
-            at, number = _write_step(writer, made, step, concurrency, at, number)
+        planned = [(concurrency, entry) for concurrency in made.concurrencies for entry in made.entries]
+        for step, (concurrency, entry) in enumerate(planned):
+            if entry != "front":
+                writer.write_rows("entry", [(step, entry)])
+            slower = replace(made, service_s=made.service_s * made.entry_factor.get(entry, 1.0))
+            at, number = _write_step(writer, slower, step, concurrency, at, number)
         writer.write_meta("ended_at", at)
         writer.write_meta("locust", {"requests": number, "failures": 0})
         writer.write_meta("end_reason", "" if made.status == "complete" else "interrupted by the user")
@@ -90,6 +98,7 @@ def _write_meta(writer: RunWriter, made: Made) -> None:
         "about": "Climb and see.",
         "seed": 1,
         "pacing": {"kind": made.pacing},
+        "entries": list(made.entries),
         "step": [{"concurrency": n, "hold_s": made.hold_s} for n in made.concurrencies],
     }
     chain: dict[str, Any] = {

@@ -64,6 +64,7 @@ def make_sweep_summary(**changes: Any) -> Summary:
         recommendation=recommendation,
         levels=levels,
         sweep=_make_sweep(rows, levels),
+        stages=None,
         steps=rows,
         accounting=_make_accounting(rows),
         findings=_make_findings(),
@@ -199,7 +200,7 @@ def _make_row(rng: random.Random, step: int, visit: int, variant: str, level: in
     began = VISIT_S * step + 8
     busy = min(level, concurrency) * 0.97
     row: dict[str, Any] = dict.fromkeys(StepRow.__annotations__) | {
-        "step": step, "level": level, "variant": variant, "visit": visit, "purpose": purpose, "load": load,
+        "step": step, "entry": "front", "level": level, "variant": variant, "visit": visit, "purpose": purpose, "load": load,
         "feed_processes": feed, "filter_servers": servers, "trimmed_s": 0.5, "precise": True, "concurrency": concurrency,
         "hold_began_at": began, "hold_ended_at": began + 12, "hold_s": 12.0, "accepted_per_s": rate * 1.003,
         "delivered_per_s": rate, "delivered_per_s_interval": [rate * 0.98, rate * 1.02], "deliveries": round(12 * rate),

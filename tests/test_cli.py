@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.chain import amavis, install, postfix
+from loadgen.chain import amavis, install, postfix, submission
 from loadgen.records import RunWriter
 from tests.command import loadgen, write_profile
 
@@ -173,11 +173,31 @@ def test_install_preseeds_postfix_before_installing_it(monkeypatch: pytest.Monke
     monkeypatch.setattr(postfix, "find_postfix", lambda: None)
     monkeypatch.setattr(amavis, "find_amavisd", lambda: None)
     monkeypatch.setattr(amavis, "spamassassin_version", lambda: None)
+    monkeypatch.setattr(submission, "find_missing", lambda: ["sasl2-bin"])
 
     got = [command.describe() for command in install.plan_commands()]
 
     assert got == [
         "apt-get update",
         "echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections",
-        "apt-get install --yes --no-install-recommends postfix amavisd-new spamassassin",
+        "apt-get install --yes --no-install-recommends postfix amavisd-new spamassassin sasl2-bin",
     ]
+
+
+def test_dry_run_shows_every_step_at_every_entry(tmp_path: Path) -> None:
+    said = loadgen(
+        "run", "quick", "--chain", "reference", "--dry-run", "--entry", "front", "--entry", "filter", cwd=tmp_path
+    )
+
+    steps = [line for line in said.stdout.splitlines() if line.startswith("step ")]
+    assert len(steps) == 8
+    assert "step 1: 1 sessions into the front" in steps[0]
+    assert "step 2: 1 sessions into the filter" in steps[1]
+
+
+def test_unknown_entry_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    said = loadgen("run", "quick", "--chain", "reference", "--entry", "back", cwd=tmp_path)
+
+    assert said.returncode == 2
+    assert '--entry: got "back", want one of front, submission, pickup, filter, reinjection' in said.stderr
+    assert list(tmp_path.iterdir()) == []

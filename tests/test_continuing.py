@@ -105,7 +105,7 @@ def test_another_machine_is_refused(earlier: Path, tmp_path: Path) -> None:
 def test_older_format_is_refused(earlier: Path, tmp_path: Path) -> None:
     set_meta(earlier, "format", 1)
 
-    with pytest.raises(UsageError, match="only format 2 can be continued"):
+    with pytest.raises(UsageError, match="only format 3 can be continued"):
         take(earlier, tmp_path)
 
 

@@ -10,7 +10,7 @@ from loadgen.channel import Outlet, check_file_limit
 from loadgen.errors import ProfileError, UsageError
 from loadgen.plan import Step
 from loadgen.profile import parse_profile
-from loadgen.traffic.connect import Endpoint
+from loadgen.traffic.entry import Entry
 from loadgen.traffic.load import Load
 from loadgen.traffic.message import MessageFactory
 from loadgen.traffic.slot import Slot
@@ -35,8 +35,8 @@ def make_load(port: int, session: str = "", messages: int = 100) -> tuple[Load, 
     text = f'about = "many"\n[pacing]\nkind = "accepted"\n[session]\n{session}\n[limits]\nmessages = {messages}\n'
     profile = parse_profile(text + '[[step]]\nconcurrency = 1\nhold = "1s"\n', "many")
     outlet = Quiet()
-    endpoint = Endpoint("127.0.0.1", port, profile.session, profile.session.source_addresses)
-    load = Load(profile, endpoint, MessageFactory(profile.message, 1, "abcd0123"), outlet, 0.0, followed=False)
+    front = Entry.parse("front", {"host": "127.0.0.1", "port": port, "session": {}}, profile.session)
+    load = Load(profile, {"front": front}, MessageFactory(profile.message, 1, "abcd0123"), outlet, 0.0, followed=False)
     return load, outlet
 
 

@@ -101,7 +101,7 @@ def test_unknown_format_names_the_versions_it_reads(tmp_path: Path) -> None:
         writer.write_meta("version", "7.0")
 
     with pytest.raises(
-        RunFileError, match=r"format 99, this version reads 1, 2; use the loadgen that wrote it \(7.0\)"
+        RunFileError, match=r"format 99, this version reads 1, 2, 3; use the loadgen that wrote it \(7.0\)"
     ):
         RunReader(tmp_path)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from loadgen.chain import lab
 from loadgen.chain.local import find_local_chain
 from loadgen.chain.reference import ReferenceSettings
-from loadgen.chain.spec import AmavisParts, Chain, HostPort, PostfixParts
+from loadgen.chain.spec import AmavisParts, Chain, HostPort, Login, PostfixParts
 from loadgen.errors import ChainError
 from loadgen.profile import Duration, check_toml
 
@@ -59,6 +59,8 @@ class _ChainFile(_Table):
     sink: HostPort | None = None
     filter: HostPort | None = None
     reinjection: HostPort | None = None
+    submission: HostPort | None = None
+    login: Login | None = None
     feed_processes: Annotated[int, Field(ge=1)] | None = None
     filter_servers: Annotated[int, Field(ge=1)] | None = None
     destination_concurrency_limit: Annotated[int, Field(ge=1)] | None = None
@@ -175,7 +177,7 @@ def _read_chain_file(path: Path, processes: int | None) -> ChainChoice:
     same = file.feed_processes if file.feed_processes == file.filter_servers else None
     chain = Chain(
         kind="file", name=path.stem, about=file.about, front=file.front, sink=file.sink, filter=file.filter,
-        reinjection=file.reinjection, processes=same, feed_processes=file.feed_processes, filter_servers=file.filter_servers,
+        reinjection=file.reinjection, submission=file.submission, login=file.login, processes=same, feed_processes=file.feed_processes, filter_servers=file.filter_servers,
         destination_concurrency_limit=file.destination_concurrency_limit,
         reinjection_processes=file.reinjection_processes, postfix=file.postfix, amavis=file.amavis,
     )  # fmt: skip

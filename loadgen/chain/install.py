@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadgen.chain import amavis, postfix
+from loadgen.chain import amavis, postfix, submission
 from loadgen.errors import ChainError
 
 __all__ = ["Command", "plan_commands", "run_commands"]
@@ -46,6 +46,7 @@ def plan_commands() -> list[Command]:
         )
         if found is None
     ]
+    packages += submission.find_missing()
     if not packages:
         return []
     if not Path("/etc/debian_version").exists() or shutil.which("apt-get") is None:

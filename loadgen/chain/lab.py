@@ -22,15 +22,26 @@ from pathlib import Path
 
 import psutil
 
-from loadgen.chain import amavis, postfix
+from loadgen.chain import amavis, postfix, submission
 from loadgen.chain.ports import find_free_ports, wait_for_banner
 from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts
 from loadgen.errors import ChainError
 
-__all__ = ["LABS", "Lab", "bring_up", "list_labs", "missing_requirements", "remove_abandoned", "take_down"]
+__all__ = [
+    "LABS",
+    "Lab",
+    "bring_up",
+    "find_lacks",
+    "list_labs",
+    "missing_requirements",
+    "remove_abandoned",
+    "take_down",
+]
 
 LABS = Path("/var/lib/loadgen/labs")
 """On the system's own disk, not in memory: the queue's fsync belongs to the measurement."""
+
+_LISTENERS = ("front", "filter", "reinjection", "sink")
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 2.0
@@ -69,6 +80,14 @@ def missing_requirements() -> list[str]:
     if amavis.spamassassin_version() is None:
         missing.append("SpamAssassin (package spamassassin)")
     return missing
+
+
+def find_lacks(chain: Chain) -> dict[str, str]:
+    """Return the stations that a lab could have and this one has not: name to what to do about it."""
+    if chain.submission is not None:
+        return {}
+    missing = ", ".join(submission.find_missing()) or "nothing any more"
+    return {"submission": f"when the lab was made it missed packages (now: {missing}); see 'loadgen lab install'"}
 
 
 def bring_up(
@@ -197,15 +216,18 @@ def _claim(
         taken: set[int] = set()
         for other in LABS.glob("*/lab.json"):
             state = json.loads(other.read_text())
-            taken |= {state["chain"][part]["port"] for part in ("front", "filter", "reinjection", "sink")}
+            places = (state["chain"].get(part) for part in (*_LISTENERS, "submission"))
+            taken |= {place["port"] for place in places if place is not None}
         number = 1
         while name is None:
             candidate = f"lab{number}"
             name = candidate if not (LABS / candidate).exists() else None
             number += 1
         directory = LABS / name
-        ports = find_free_ports(4, taken)
-        front, filter_, reinjection, sink = (Address(host="127.0.0.1", port=port) for port in ports)
+        can_submit = not submission.find_missing()
+        ports = find_free_ports(len(_LISTENERS) + can_submit, taken)
+        front, filter_, reinjection, sink, *rest = (Address(host="127.0.0.1", port=port) for port in ports)
+        submitted_at = rest[0] if rest else None
         chain = Chain(
             kind="lab",
             name="lab",
@@ -214,6 +236,7 @@ def _claim(
             sink=sink,
             filter=filter_,
             reinjection=reinjection,
+            submission=submitted_at,
             processes=processes if processes == servers else None,
             feed_processes=processes,
             filter_servers=servers,
@@ -237,10 +260,14 @@ def _claim(
         except FileExistsError:
             raise ChainError(f'lab "{name}" exists already; use another --name, or take it down first') from None
         _write_state(directory, chain, owner=os.getpid())
+    more = submission.describe_service(directory, submitted_at) if submitted_at is not None else ""
     postfix.write_configuration(
         directory, front=front, reinjection=reinjection, filter_=filter_, sink=sink, processes=processes,
-        feed_options=feed_options,
+        feed_options=feed_options, more_services=more,
     )  # fmt: skip
+    if submitted_at is not None:
+        chain = chain.model_copy(update={"login": submission.prepare(directory)})
+        _write_state(directory, chain, owner=os.getpid())
     amavis.write_configuration(directory, filter_=filter_, reinjection=reinjection, processes=servers, wait_s=wait_s)
     return directory, chain
 
@@ -249,13 +276,21 @@ def _describe_as_file(chain: Chain) -> str:
     """Return the chain file with which `loadgen run --chain` measures a lab that is up."""
     assert chain.postfix is not None  # noqa: S101 (set by _claim)
     assert chain.amavis is not None  # noqa: S101 (set by _claim)
+    submitted, login = "", ""
+    if chain.submission is not None and chain.login is not None:
+        submitted = f'submission = "{chain.submission}"\n'
+        login = f"""
+[login]
+username = "{chain.login.username}"
+password_file = "{chain.login.password_file}"
+"""
     return f"""\
 about = "{chain.about}"
 front = "{chain.front}"
 sink = "{chain.sink}"
 filter = "{chain.filter}"
 reinjection = "{chain.reinjection}"
-feed_processes = {chain.feed_processes}
+{submitted}feed_processes = {chain.feed_processes}
 filter_servers = {chain.filter_servers}
 destination_concurrency_limit = {chain.destination_concurrency_limit}
 
@@ -269,7 +304,7 @@ feed = "{chain.postfix.feed}"
 pid_file = "{chain.amavis.pid_file}"
 log = "{chain.amavis.log}"
 configuration = "{chain.amavis.configuration}"
-"""
+{login}"""
 
 
 def _write_state(directory: Path, chain: Chain, owner: int | None) -> None:

@@ -13,7 +13,7 @@ from loadgen.chain import postfix
 from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts
 from loadgen.errors import ChainError
 
-__all__ = ["find_local_chain"]
+__all__ = ["find_amavis_configuration", "find_local_chain"]
 
 _PID_FILES = (
     "/run/amavis/amavisd.pid",
@@ -93,8 +93,12 @@ def _find_amavis() -> AmavisParts:
         raise ChainError(
             f"local: no amavisd runs (no {' or '.join(_PID_FILES)}); name its amavis.pid_file in a chain file"
         )
-    configuration = next((path for path in map(Path, _CONFIGURATIONS) if path.exists()), None)
-    return AmavisParts(pid_file=pid_file, configuration=configuration)
+    return AmavisParts(pid_file=pid_file, configuration=find_amavis_configuration())
+
+
+def find_amavis_configuration() -> Path | None:
+    """Return the configuration file of this host's amavisd, or Debian's directory of it; None where there is none."""
+    return next((path for path in map(Path, _CONFIGURATIONS) if path.exists()), None)
 
 
 def _find_log(named: str) -> Path | None:

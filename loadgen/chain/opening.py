@@ -50,6 +50,8 @@ class OpenChain:
     """Why it stays as it is, for people; empty with a tuner."""
     feed_command: str = "lmtp"
     """Program that feeds the filter: lmtp or smtp."""
+    lacks: dict[str, str] = field(default_factory=dict)
+    """Stations that it could have and has not: name to what to do about it."""
 
 
 @asynccontextmanager
@@ -81,7 +83,8 @@ async def open_chain(
         await asyncio.to_thread(wait_for_banner, front, "front Postfix", _BANNER_TIMEOUT_S)
         settings, unread = _read_settings(chain)
         if not choice.apply:
-            yield OpenChain(chain, host, settings, unread, fixed=_NOT_APPLIED)
+            command = await asyncio.to_thread(_find_feed_command, chain)
+            yield OpenChain(chain, host, settings, unread, fixed=_NOT_APPLIED, feed_command=command)
             return
         tuner = await asyncio.to_thread(LiveTuner, chain)
         chain = chain.model_copy(
@@ -103,7 +106,10 @@ async def _open_lab(settings: LabSettings) -> AsyncIterator[OpenChain]:
     try:
         texts, unread = _read_settings(built.chain)
         tuner = LabTuner(built)
-        yield OpenChain(built.chain, built.chain.front.host, texts, unread, tuner, feed_command=tuner.feed_command)
+        yield OpenChain(
+            built.chain, built.chain.front.host, texts, unread, tuner, feed_command=tuner.feed_command,
+            lacks=lab.find_lacks(built.chain),
+        )  # fmt: skip
     finally:
         await asyncio.to_thread(lab.take_down, built.directory)
 
@@ -130,6 +136,16 @@ async def _open_reference(
             yield OpenChain(chain, chain.front.host, tuner=ReferenceTuner(chain, child))
         finally:
             await child.end()
+
+
+def _find_feed_command(chain: Chain) -> str:
+    """Return lmtp or smtp; what cannot be read here is taken for the guide's first choice."""
+    if chain.postfix is None or chain.postfix.config_directory is None:
+        return "lmtp"
+    try:
+        return postfix.read_feed(chain.postfix.config_directory, chain.postfix.feed, None).command
+    except (ChainError, OSError):
+        return "lmtp"
 
 
 def _read_settings(chain: Chain) -> tuple[dict[str, str], str]:

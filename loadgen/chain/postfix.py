@@ -22,7 +22,10 @@ from loadgen.errors import ChainError
 __all__ = [
     "DEFAULT_PROCESS_LIMIT",
     "FEED",
+    "ask_postconf",
+    "ask_postmap",
     "find_postfix",
+    "find_sendmail",
     "find_transport",
     "postfix_version",
     "read_feed",
@@ -102,6 +105,11 @@ def find_postfix() -> str | None:
     return shutil.which("postfix", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
+def find_sendmail() -> str | None:
+    """Return the path of Postfix's `sendmail`, or None where it is not installed."""
+    return shutil.which("sendmail", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib")
+
+
 def postfix_version() -> str | None:
     """Return Postfix's version, or None where it is not installed."""
     if find_postfix() is None:
@@ -113,9 +121,12 @@ def postfix_version() -> str | None:
 
 def write_configuration(
     directory: Path, *, front: Address, reinjection: Address, filter_: Address, sink: Address, processes: int,
-    feed_options: Mapping[str, str],
+    feed_options: Mapping[str, str], more_services: str = "",
 ) -> None:  # fmt: skip
-    """Write `etc/main.cf` and `etc/master.cf` of a private instance below *directory*, and make its directories."""
+    """Write `etc/main.cf` and `etc/master.cf` of a private instance below *directory*, and make its directories.
+
+    *more_services* are lines of master.cf as they are.
+    """
     etc = directory / "etc"
     for name in ("etc", "spool", "data", "log"):
         (directory / name).mkdir()
@@ -158,6 +169,7 @@ def write_configuration(
         + "".join(f"    -o {name}={value}\n" for name, value in feed_options.items())
         + f"{reinjection} inet n - n - - smtpd\n"
         + "".join(f"    -o {option}\n" for option in _REINJECTION_OPTIONS)
+        + more_services
     )
 
 
@@ -277,6 +289,27 @@ def reload_postfix(config_directory: Path) -> None:
     if result.returncode:
         said = result.stderr.strip() or "its log says why"
         raise ChainError(f"{config_directory}: postfix reload: exit {result.returncode}: {said}")
+
+
+def ask_postconf(config_directory: Path, *arguments: str) -> str:
+    """Return what `postconf` prints about an instance.
+
+    Raises:
+        ChainError: it cannot read the directory, or does not know the question.
+    """
+    return _postconf(config_directory, *arguments).stdout
+
+
+def ask_postmap(config_directory: Path, *arguments: str) -> str:
+    """Return what `postmap` prints.
+
+    Raises:
+        ChainError: with what it said.
+    """
+    result = _run(["postmap", "-c", str(config_directory), *arguments])
+    if result.returncode:
+        raise ChainError(f"postmap {' '.join(arguments)}: {result.stderr.strip()[-300:]}")
+    return result.stdout
 
 
 def read_main(config_directory: Path | None, *names: str) -> list[str]:

@@ -8,9 +8,9 @@ traffic room is given only its front and sink addresses, the collector all of it
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-__all__ = ["Address", "AmavisParts", "Chain", "HostPort", "PostfixParts", "parse_address"]
+__all__ = ["Address", "AmavisParts", "Chain", "HostPort", "Login", "PostfixParts", "parse_address"]
 
 
 class Address(BaseModel):
@@ -69,6 +69,22 @@ class AmavisParts(_Parts):
     """Its configuration file, or Debian's directory conf.d; only a sweep that may change it needs it."""
 
 
+class Login(_Parts):
+    """An account of the submission service; the password itself is nowhere but where this says."""
+
+    username: str
+    password_env: str | None = None
+    """Environment variable that holds it."""
+    password_file: Path | None = None
+    """File whose first line it is."""
+
+    @model_validator(mode="after")
+    def _one_password(self) -> "Login":
+        if (self.password_env is None) == (self.password_file is None):
+            raise ValueError("got both or none of password_env and password_file, want one of them")
+        return self
+
+
 class Chain(_Parts):
     """One chain under test."""
 
@@ -81,6 +97,10 @@ class Chain(_Parts):
     """Where the chain delivers: our sink listens here."""
     filter: HostPort | None = None
     reinjection: HostPort | None = None
+    submission: HostPort | None = None
+    """Where users of the host hand in their mail, with STARTTLS."""
+    login: Login | None = None
+    """For `submission`; None: it asks for none."""
     processes: int | None = None
     """Process count when it is the same on both sides; None: not known."""
     feed_processes: int | None = None

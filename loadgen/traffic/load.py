@@ -9,13 +9,13 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from loadgen.channel import Outlet
 from loadgen.plan import Step
 from loadgen.profile import Profile
-from loadgen.traffic.connect import Endpoint
+from loadgen.traffic.entry import Entry
 from loadgen.traffic.message import MessageFactory, OutgoingMessage
 from loadgen.traffic.session import Transaction
 
@@ -62,7 +62,7 @@ class Load:
     def __init__(
         self,
         profile: Profile,
-        endpoint: Endpoint,
+        entries: Mapping[str, Entry],
         factory: MessageFactory,
         outlet: Outlet,
         clock_origin: float,
@@ -77,7 +77,7 @@ class Load:
 
         Args:
             profile: What is sent, and how it is paced.
-            endpoint: Where sessions are opened.
+            entries: Where sessions are opened, by the name that steps have for it.
             factory: Makes the messages.
             outlet: Takes rows and events.
             clock_origin: Of the run's clock, on the monotonic one.
@@ -88,7 +88,7 @@ class Load:
             share: Part of a step's sessions that this process has.
         """
         self.profile = profile
-        self.endpoint = endpoint
+        self.entries = entries
         self.outlet = outlet
         self.step: Step | None = None
         self.on_reports: Callable[[list[Report]], None] = lambda _: None
@@ -267,7 +267,8 @@ class Load:
             )
         )  # fmt: skip
         error = "" if t.outcome == "accepted" else f"{t.outcome}: {t.code or ''} {t.reply}"
-        self._reports.append(Report(f"N={step.concurrency}", t.ended_at - t.started_at, message.size_bytes, error))
+        name = f"N={step.concurrency}" if step.entry == "front" else f"{step.entry} N={step.concurrency}"
+        self._reports.append(Report(name, t.ended_at - t.started_at, message.size_bytes, error))
 
     def note_arrival(self, message_id: str, recipients: int) -> None:
         """Note that a copy for *recipients* recipients has arrived; the last one lets the session go on."""

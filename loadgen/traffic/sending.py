@@ -13,10 +13,10 @@ from typing import Any
 from loadgen.channel import Outlet
 from loadgen.plan import Step
 from loadgen.profile import Pacing, Profile, parse_profile
-from loadgen.traffic.connect import Endpoint, SessionError
+from loadgen.traffic.connect import SessionError
+from loadgen.traffic.entry import Entry
 from loadgen.traffic.load import Load
 from loadgen.traffic.message import MessageFactory
-from loadgen.traffic.session import SmtpSession
 
 __all__ = ["Sending"]
 
@@ -31,7 +31,7 @@ class Sending:
         """Prepare for a run.
 
         Args:
-            settings: As the conductor gives them: profile_text, run_id, host, port, clock_origin, first_session, and
+            settings: As the conductor gives them: profile_text, run_id, entries, clock_origin, first_session, and
                 where they differ from their defaults first_message, share and as_fast_as_possible.
             outlet: Takes rows and events.
             counts_users: `idle` is set whenever Locust has no users left in this process; a worker leaves that to its master.
@@ -42,10 +42,10 @@ class Sending:
         self._share = settings.get("share", 1.0)
         factory = MessageFactory(profile.message, profile.seed, settings["run_id"])
         factory.prepare()
-        endpoint = Endpoint(settings["host"], settings["port"], profile.session, profile.session.source_addresses)
+        entries = {name: Entry.parse(name, said, profile.session) for name, said in settings["entries"].items()}
         self.outlet = outlet
         self.load = Load(
-            _take_share(profile, self._share), endpoint, factory, outlet, settings["clock_origin"],
+            _take_share(profile, self._share), entries, factory, outlet, settings["clock_origin"],
             first_session=settings["first_session"], first_message=settings.get("first_message", 0),
             followed=settings.get("followed", True), starts_full="as_fast_as_possible" in settings,
             share=self._share,
@@ -78,7 +78,7 @@ class Sending:
                     self.load.end()
                     self.spawn(self._announce_closed(step.step))
             case "probe":
-                self.spawn(self._probe())
+                self.spawn(self._probe(command["entry"]))
             case "abort":
                 self.load.abort()
             case "gone":
@@ -125,11 +125,11 @@ class Sending:
         self.load.flush()
         self.outlet.write_event("closed", step=step)
 
-    async def _probe(self) -> None:
+    async def _probe(self, entry: str) -> None:
         """Send one message outside the record, to show that the chain leads to the sink."""
         message = self.load.make_probe()
         try:
-            session = await SmtpSession.open(self.load.endpoint)
+            session = await self.load.entries[entry].open()
         except SessionError as error:
             self.outlet.write_event("probe", outcome="not_sent", code=None, reply=str(error))
             return

@@ -12,6 +12,7 @@ from loadgen.plan import Step
 from loadgen.traffic.connect import SessionError
 from loadgen.traffic.load import Load, settle
 from loadgen.traffic.message import OutgoingMessage
+from loadgen.traffic.pickup import Pickup
 from loadgen.traffic.session import SmtpSession, Transaction
 
 __all__ = ["Slot"]
@@ -25,6 +26,7 @@ class Slot:
     def __init__(self, load: Load, step: Step) -> None:
         self._load = load
         self._step = step
+        self._entry = load.entries[step.entry]
         self.finishing = asyncio.Event()
         self.closed = asyncio.Event()
         self.is_open = False
@@ -95,7 +97,7 @@ class Slot:
             load.unregister(self)
             self.closed.set()
 
-    async def _open(self, number: int) -> SmtpSession | None:
+    async def _open(self, number: int) -> SmtpSession | Pickup | None:
         """Return a new session, or None when told to finish meanwhile."""
         if self.finishing.is_set():
             return None
@@ -103,10 +105,10 @@ class Slot:
         try:
             if self._has_opened:
                 # how long the front takes to answer is part of what is measured, however many ask at once
-                return await SmtpSession.open(self._load.endpoint, number)
+                return await self._entry.open(number)
             # a front whose listen queue overflows would be measured by the kernel's retries
             async with self._load.ramp_gate:
-                return await SmtpSession.open(self._load.endpoint, number)
+                return await self._entry.open(number)
         except asyncio.CancelledError:
             if self._aborted or not self.finishing.is_set() or self._task is None or self._task.uncancel():
                 raise
@@ -114,15 +116,14 @@ class Slot:
         finally:
             self._opening = False
 
-    async def _use(self, session: SmtpSession, number: int, begun: float) -> bool:
+    async def _use(self, session: SmtpSession | Pickup, number: int, begun: float) -> bool:
         """Send over one session until it ends; return whether another one is wanted."""
         load, carried, error, more = self._load, 0, "", True
         backoff_s = _FIRST_BACKOFF_S
-        most = load.profile.session.messages_per_session
+        most = self._entry.session.messages_per_session if self._entry.endpoint is not None else None
+        ended = None
         try:
             while session.usable:
-                if most is not None and carried >= most:
-                    break
                 due = await load.next_instant(self)
                 if due is None:
                     more = False
@@ -139,8 +140,14 @@ class Slot:
                     error = f"{transaction.outcome}: {transaction.code or ''} {transaction.reply}".strip()
                     await self._pause(_FIRST_BACKOFF_S)
                     break
+                full = carried == most
+                if full:  # the server's process is another's while this message is on its way
+                    await session.close()
+                    ended = time.monotonic()
                 if load.profile.pacing.kind == "delivered" and transaction.outcome == "accepted":
                     await load.wait_delivered(message, self)
+                if full:
+                    break
             else:
                 error = "connection lost between messages"
             await session.close()
@@ -150,7 +157,7 @@ class Slot:
         finally:
             self.is_open = False
             times = session.times
-            now = load.instant(time.monotonic())
+            now = load.instant(ended or time.monotonic())
             load.note_session(
                 (
                     number, self._step.step, load.instant(begun), times.connect_s, times.ehlo_s, times.tls_s, times.auth_s,
@@ -160,7 +167,9 @@ class Slot:
             )  # fmt: skip
         return more
 
-    async def _send(self, session: SmtpSession, number: int, due: float) -> tuple[Transaction, OutgoingMessage]:
+    async def _send(
+        self, session: SmtpSession | Pickup, number: int, due: float
+    ) -> tuple[Transaction, OutgoingMessage]:
         load = self._load
         message = load.make_message()
         try:

@@ -129,9 +129,7 @@ class _Worker:
         if not self._same_boot and len(self._clock) < _CLOCK_READINGS:
             self._say({"clock": time.monotonic()})
             return
-        front = self._settings["host"]
-        if not self._same_boot and ip_address(front).is_loopback:
-            text = f"the front is at {front}, which another machine cannot reach; give the chain an address of its own"
+        if not self._same_boot and (text := _cannot_reach(self._settings["entries"])):
             self._say({"line": orjson.dumps({"event": "failed", "reason": f"{socket.gethostname()}: {text}"})})
             return
         ahead = 0.0 if self._same_boot else min(self._clock)[1]
@@ -156,6 +154,17 @@ class _Worker:
         sending.start()
         error_s = 0.0 if self._same_boot else min(self._clock)[0] / 2
         sending.outlet.write_event("ready", pid=os.getpid(), clock_error_s=error_s)
+
+
+def _cannot_reach(entries: dict[str, dict[str, Any]]) -> str:
+    """Return why another machine cannot put messages in at one of these; empty when it can."""
+    for name, entry in entries.items():
+        if "command" in entry:
+            return f"{name} is a command on the machine of the chain"
+        if ip_address(entry["host"]).is_loopback:
+            host = entry["host"]
+            return f"the {name} is at {host}, which another machine cannot reach; give the chain an address of its own"
+    return ""
 
 
 def main() -> None:
