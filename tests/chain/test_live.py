@@ -37,7 +37,7 @@ def host(shared_host: lab.Lab) -> Iterator[lab.Lab]:
 
 
 def digests(host: lab.Lab) -> dict[str, str]:
-    files = [*(host.directory / "etc").iterdir(), host.directory / "amavisd.conf"]
+    files = [*(path for path in (host.directory / "etc").rglob("*") if path.is_file()), host.directory / "amavisd.conf"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
