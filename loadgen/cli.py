@@ -91,17 +91,22 @@ def run(
 ) -> None:
     """Run a load profile against a chain and report on it."""
     from loadgen.chain.choice import choose_chain
+    from loadgen.errors import ChainError
     from loadgen.profile import load_profile
 
     name, text, loaded = load_profile(profile)
     if entry:
         loaded = loaded.at_entries(entry)
-    if not dry_run:
-        _restore_abandoned(needed=apply)
+    left = {} if dry_run else _restore_abandoned(needed=apply)
     choice = choose_chain(chain, processes, apply=apply, domain=loaded.message.recipient_domain)
     if dry_run:
         _print_timeline(name, loaded, choice.why)
         return
+    parts = choice.chain.postfix if choice.chain is not None else None
+    if apply and parts is not None and parts.config_directory is not None:
+        problem = left.get(parts.config_directory.absolute())
+        if problem is not None:
+            raise ChainError(problem)
     say(choice.why)
     from loadgen.progress import PatientConsole, Progress
     from loadgen.run import RunRequest, conduct
@@ -225,11 +230,16 @@ def restore(
     journals = list_journals()
     if not journals:
         put("nothing to put back")
+    problems = []
     for journal in journals:
-        files = journal.files
-        if problems := put_back(journal, force=force):
-            raise ChainError("\n".join(problems))
-        put(f"put back: {', '.join(map(str, files))}")
+        if journal.host_is_gone:
+            put(f"{journal.config_directory} is no longer there; what it held is kept in {journal.set_aside()}")
+        elif left := put_back(journal, force=force):
+            problems.extend(left)
+        else:
+            put(f"put back: {', '.join(map(str, journal.files))}")
+    if problems:
+        raise ChainError("\n".join(problems))
 
 
 @app.command(epilog="Examples:  loadgen profiles  |  loadgen profiles --json")
@@ -262,21 +272,30 @@ def main() -> NoReturn:
     sys.exit(int(code))
 
 
-def _restore_abandoned(*, needed: bool) -> None:
-    """Put back what an earlier run left changed; *needed*: go no further where that is not possible."""
+def _restore_abandoned(*, needed: bool) -> "dict[Path, str]":
+    """Put back what earlier runs left changed; return what is in the way of it, by configuration directory.
+
+    Args:
+        needed: A journal that cannot be read is an error; otherwise a warning.
+    """
     from loadgen.chain.journal import list_journals
     from loadgen.chain.live import put_back
     from loadgen.errors import ChainError
 
+    in_the_way: dict[Path, str] = {}
     try:
         for journal in list_journals():
             say(f"an earlier run (process {journal.owner}) left settings changed; putting them back")
-            if problems := put_back(journal):
-                raise ChainError("\n".join(problems))
+            if journal.host_is_gone:
+                say(f"{journal.config_directory} is no longer there; what it held is kept in {journal.set_aside()}")
+            elif problems := put_back(journal):
+                in_the_way[journal.config_directory] = "\n".join(problems)
+                say(f"warning: {in_the_way[journal.config_directory]}")
     except ChainError as error:
         if needed:
             raise
         say(f"warning: {error}")
+    return in_the_way
 
 
 def _print_timeline(name: str, profile: "Profile", why: str) -> None:

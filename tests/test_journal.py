@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.chain.journal import Journal, list_journals
+from loadgen.chain.journal import Journal, forget_below, list_journals
 from loadgen.errors import ChainError
 
 
@@ -128,6 +128,36 @@ def test_forced_restoration_keeps_theirs_beside_it(tmp_path: Path, file: Path) -
     assert file.read_bytes() == b"original = \xff\n"
     (beside,) = tmp_path.glob("main.cf.loadgen-*")
     assert beside.read_bytes() == b"theirs\n"
+
+
+def test_file_that_somebody_removed_is_named_and_comes_back_when_forced(tmp_path: Path, file: Path) -> None:
+    journal = begin(tmp_path)
+    journal.change(file, b"changed\n")
+    file.unlink()
+
+    (problem,) = journal.restore()
+    assert "removed by somebody else" in problem
+
+    assert journal.restore(force=True) == []
+    assert file.read_bytes() == b"original = \xff\n"
+
+
+def test_journals_of_a_place_that_is_removed_go_with_it_and_no_others(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        journal = Journal.begin(
+            config_directory=tmp_path / name, amavis_pid_file=tmp_path / "pid", directory=tmp_path / "journal"
+        )
+        journal.owner_started_at -= 1000
+        journal.change(tmp_path / name / "main.cf", b"changed\n")
+    (tmp_path / "journal" / "damaged.json").write_text("{")
+
+    forget_below(tmp_path / "one", tmp_path / "journal")
+
+    left = {path.name: path for path in (tmp_path / "journal").iterdir()}
+    assert len(left) == 2
+    del left["damaged.json"]
+    assert Journal.load(*left.values()).config_directory == tmp_path / "two"
 
 
 def test_file_changed_by_somebody_else_during_the_run_is_not_changed_further(tmp_path: Path, file: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,7 @@ import psutil
 
 from loadgen.errors import ChainError
 
-__all__ = ["JOURNALS", "Journal", "list_journals"]
+__all__ = ["JOURNALS", "Journal", "forget_below", "list_journals"]
 
 JOURNALS = Path("/var/lib/loadgen/journal")
 
@@ -99,6 +100,11 @@ class Journal:
             return True
 
     @property
+    def host_is_gone(self) -> bool:
+        """Whether the configuration that was changed is no longer there, as a whole: nobody to put it back for."""
+        return not self.config_directory.is_dir()
+
+    @property
     def files(self) -> list[Path]:
         """The files that were changed."""
         return list(self._kept)
@@ -139,13 +145,14 @@ class Journal:
             present = file.read_bytes() if file.exists() else None
             if not _is_known(kept, present):
                 if not force:
+                    what = "removed" if present is None else "changed"
                     problems.append(
-                        f"{file}: changed by somebody else since; not touched. Put back what is wanted by hand, or "
+                        f"{file}: {what} by somebody else since; not touched. Put back what is wanted by hand, or "
                         "'loadgen restore --force' puts the original there and keeps theirs beside it"
                     )
                     continue
-                assert present is not None  # noqa: S101 (no file is a state that is known)
-                _replace(file.with_name(f"{file.name}.loadgen-{time.time_ns()}"), present, kept)
+                if present is not None:
+                    _replace(file.with_name(f"{file.name}.loadgen-{time.time_ns()}"), present, kept)
             if kept.content is None:
                 file.unlink(missing_ok=True)
                 _sync(file.parent)
@@ -157,6 +164,13 @@ class Journal:
         """Forget the journal: everything is as it was."""
         self.path.unlink(missing_ok=True)
         _sync(self.path.parent)
+
+    def set_aside(self) -> Path:
+        """Keep what it holds where no run looks for it, and return the place."""
+        place = self.path.with_suffix(".gone")
+        self.path.replace(place)
+        _sync(place.parent)
+        return place
 
     def _write(self) -> None:
         data = {
@@ -186,6 +200,15 @@ def list_journals(directory: Path | None = None) -> Sequence[Journal]:
         return []
     paths = sorted(path for path in directory.iterdir() if path.suffix == ".json")
     return [journal for journal in map(Journal.load, paths) if journal.is_abandoned]
+
+
+def forget_below(place: Path, directory: Path | None = None) -> None:
+    """Remove the abandoned journals of a configuration below *place*, which is about to be removed itself."""
+    for path in (directory or JOURNALS).glob("*.json"):
+        with suppress(ChainError):  # one that cannot be read is nobody's to remove
+            journal = Journal.load(path)
+            if journal.is_abandoned and journal.config_directory.is_relative_to(place):
+                journal.remove()
 
 
 def _keep(file: Path) -> _Kept:

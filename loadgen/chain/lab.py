@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from loadgen.chain import amavis, postfix, submission
+from loadgen.chain.journal import forget_below
 from loadgen.chain.ports import find_free_ports, wait_for_banner
 from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts
 from loadgen.errors import ChainError
@@ -160,6 +161,7 @@ def take_down(directory: Path) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
+    forget_below(directory)
     shutil.rmtree(directory, ignore_errors=True)
     # a process that was just killed may have been creating a file
     if directory.exists():
