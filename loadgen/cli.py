@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from loadgen.cli_check import check
+from loadgen.cli_collect import collect
 from loadgen.cli_lab import lab_app
 from loadgen.errors import ExitCode, LoadgenError
 from loadgen.output import JsonOption, put, say
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(lab_app, name="lab")
 app.command(epilog="Examples:  loadgen check  |  loadgen check --chain mx.toml --json")(check)
+app.command(epilog='Example, in a chain file:  collector = ["ssh", "mx1", "loadgen", "collect"]')(collect)
 
 
 @app.command(epilog="Examples:  loadgen run quick  |  loadgen run my-load.toml --chain lab --processes 4")

@@ -21,27 +21,42 @@ lab_app = typer.Typer(
 )
 
 
-@lab_app.command("up", epilog="Examples:  loadgen lab up  |  loadgen lab up --processes 4 --name four")
+@lab_app.command(
+    "up", epilog="Examples:  loadgen lab up --processes 4 --name four  |  loadgen lab up --chain my-lab.toml"
+)
 def lab_up(
     processes: Annotated[
-        int, typer.Option(help="maxproc of the feed and $max_servers of amavisd.", min=1, max=200)
-    ] = 2,
+        int | None, typer.Option(help="maxproc of the feed and $max_servers of amavisd; default: 2.", min=1, max=200)
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the lab.")] = None,
+    chain: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Build it as the [lab] table of this chain file says.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring up a lab and leave it up; 'run' and other programs can then use its ports."""
     from loadgen.chain import lab
+    from loadgen.chain.choice import choose_chain
+    from loadgen.errors import ChainError
 
+    settings = choose_chain(chain or "lab", processes).lab
+    if settings is None:
+        raise ChainError(f"--chain {chain}: no [lab] table; want one, such as: [lab] processes = 2")
     for removed in lab.remove_abandoned():
         say(f"removed {removed}, which a crash had left behind")
-    built = lab.bring_up(processes=processes, keep=True, name=name)
+    built = lab.bring_up(
+        processes=settings.processes, filter_servers=settings.filter_servers, layout=settings,
+        feed_options=settings.feed_options, wait_s=settings.wait_s or 0.0, keep=True, name=name,
+    )  # fmt: skip
     if as_json:
         put(json.dumps(_describe_lab(built), indent=2))
         return
-    chain = built.chain
-    put(f"{built.name} is up in {built.directory}, with {processes} processes on both sides")
-    for station in ("front", "filter", "reinjection", "sink"):
-        put(f"  {station:<12} {getattr(chain, station)}")
+    parts = built.chain
+    sides = "on both sides" if parts.processes else f"in the feed, {parts.filter_servers} in the filter"
+    put(f"{built.name} is up in {built.directory}, with {parts.feed_processes} processes {sides}")
+    for station in ("front", "inside", "submission", "filter", "reinjection", "sink"):
+        if (place := getattr(parts, station)) is not None:
+            put(f"  {station:<12} {place}")
     put(f"  chain file   {built.directory / 'chain.toml'}")
 
 

@@ -12,11 +12,12 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from loadgen.chain.spec import Chain
 from loadgen.child import Child, python_module
+from loadgen.collecting import ClockOffset, describe_collector, describe_own_part, measure_clock, wait_until_ready
 from loadgen.errors import UnreachableError, UsageError
 from loadgen.profile import Profile
 from loadgen.progress import Progress
@@ -30,6 +31,8 @@ __all__ = ["Crew"]
 _PROBE_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 10.0
+_RESTART_AFTER_S = (0.0, 1.0, 2.0, 4.0)
+"""Waits before each attempt to start a collector again: a connection that broke may take a moment to come back."""
 
 
 class Crew:
@@ -78,6 +81,12 @@ class Crew:
         """Number of the first session; a run that is continued has some already."""
         self.earlier_messages = 0
         """Messages of the run that is continued."""
+        self._stack: AsyncExitStack
+        self._clock: ClockOffset | None = None
+        """Of the collector's host, where that is another one."""
+        self._log_places: dict[str, list[int]] = {}
+        """How far the logs have been read; a collector that is started again goes on there."""
+        self._restarting: asyncio.Task[None] | None = None
 
     def now(self) -> float:
         """Return the present instant on the run's clock, seconds."""
@@ -99,30 +108,24 @@ class Crew:
 
     async def start_children(self, stack: AsyncExitStack, entries: dict[str, dict[str, Any]]) -> None:
         """Start sink, collector and generator; *stack* ends them. *entries* are where to send, by name."""
-        chain, directory = self.chain, self.writer.directory
+        chain, directory, self._stack = self.chain, self.writer.directory, stack
+        stack.push_async_callback(self._end_restart)
         sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="loadgen-"))
         notify = f"{sockets}/arrivals"
         common = {"clock_origin": self.origin, "run_id": self.run_id, "notify": notify}
         sink_settings = {**common, "host": chain.sink.host, "port": chain.sink.port}
         await self._start(stack, "sink", "loadgen.traffic.sink", sink_settings)
-        collector_settings = {
-            "clock_origin": self.origin,
-            "chain": chain.model_dump(mode="json"),
-            "rate_hz": 4.0,
-            "watch": {},
-        }
         generator_settings = {
             **common, "entries": entries, "profile_text": self._profile_text,
             "first_session": self.first_session,
         }  # fmt: skip
         await asyncio.gather(
-            self._start(stack, "collector", "loadgen.collect.collector", collector_settings),
+            self._start_collector(),
             start_generator(
                 stack, self.children, generator_settings, self._workers, directory, self.take_line, self.progress.say
             ),
         )  # fmt: skip
-        watch = {name: child.pid for name, child in self.children.items()}
-        self.children["collector"].tell({"command": "watch", "watch": {**watch, "conductor": os.getpid()}})
+        self._watch_own_processes()
         self.progress.say(f"run directory: {directory}")
 
     async def _start(self, stack: AsyncExitStack, name: str, module: str, settings: dict[str, Any]) -> None:
@@ -137,6 +140,70 @@ class Crew:
         except UsageError as error:
             place = f"{self.chain.sink}: cannot listen there: " if name == "sink" else ""
             raise UsageError(f"{place}{error}") from None
+
+    async def _start_collector(self) -> None:
+        """Start the collector; where it is on another host, also one here for our own processes.
+
+        Raises:
+            UsageError: it does not start.
+        """
+        if self.chain.collector is not None and "own" not in self.children:
+            settings = describe_own_part(self.chain, self.origin)
+            await self._start(self._stack, "own", "loadgen.collect.collector", settings)
+        child = self.children["collector"] = Child("collector", self.take_line)
+        command, settings = describe_collector(self.chain, self.origin, self._log_places)
+        try:
+            await child.start(command, settings, self.writer.directory / "collector.log")
+            self._stack.push_async_callback(child.end)
+            self._clock = await wait_until_ready(child, self.chain, self.origin)
+        except (TimeoutError, OSError) as error:
+            raise UsageError(f"collector: {error}") from error
+        if self._clock is not None:
+            self.writer.write_meta("collector_clock", {"ahead_s": self._clock.ahead_s, "error_s": self._clock.error_s})
+
+    async def _restart_collector(self, text: str) -> None:
+        """Start it again after it has died; what the logs said meanwhile is read, gauges of the time between are missing."""
+        since, problem = self.now(), text
+        for wait_s in _RESTART_AFTER_S:
+            await asyncio.sleep(wait_s)
+            try:
+                await self._start_collector()
+            except UsageError as error:
+                problem = str(error)
+                continue
+            self._watch_own_processes()
+            gap_s = self.now() - since
+            self.remark("collector", "collector-gap", f"{text}; started again, no reading for {gap_s:.1f} s")
+            self.progress.say(f"the collector {text}; it was started again after {gap_s:.1f} s")
+            return
+        self.remark("collector", "exit", problem)
+        self.stop_run = self.stop_run or f"collector {problem}"
+        self.stop_step = self.stop_step or self.stop_run
+
+    async def _end_restart(self) -> None:
+        """Give up an attempt that is still going on when the run is over."""
+        if self._restarting is not None:
+            self._restarting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._restarting
+
+    def _watch_own_processes(self) -> None:
+        watch = {name: child.pid for name, child in self.children.items() if name != "own"}
+        watcher = self.children.get("own") or self.children["collector"]
+        watcher.tell({"command": "watch", "watch": {**watch, "conductor": os.getpid()}})
+
+    async def check_clock(self) -> None:
+        """Write down how far the clock of the chain's host has drifted from ours since the run began."""
+        if self._clock is None:
+            return
+        try:
+            # its instants count from the run's origin as it was told
+            now = await measure_clock(self.children["collector"], self.origin)
+        except (TimeoutError, UsageError) as error:
+            self.remark("collector", "collector-gap", f"its clock was not compared again: {error}")
+            return
+        known = {"ahead_s": self._clock.ahead_s, "error_s": self._clock.error_s, "drift_s": now.ahead_s}
+        self.writer.write_meta("collector_clock", known)
 
     def _lose_worker(self, line: dict[str, Any]) -> None:
         """Account for the messages of a worker that is gone: those it had no time to report may have gone out, or not."""
@@ -178,8 +245,14 @@ class Crew:
             self._take_rows(line["table"], line["rows"])
             return
         match line["event"]:
-            case "tick":
+            case "tick" if child == "collector":
+                self._log_places = line["places"]
                 self._take_gauges(line["values"])
+            case "described":
+                for key in ("host", "software", "settings"):
+                    self.writer.write_meta(key, line[key])
+                if line["unread"]:
+                    self.remark("run", "settings-unknown", line["unread"])
             case "load":
                 self.sessions, self.opened = line["sessions"], line["opened"]
             case "gone":
@@ -248,6 +321,12 @@ class Crew:
             self.remark("run", "disk-limit", text)
 
     def _take_death(self, child: str, text: str) -> None:
+        if child == "collector":
+            # nobody sees the queue or the disk meanwhile
+            self.gauges, self.empty_since, self.resting_since = {}, None, None
+            if self._restarting is None or self._restarting.done():
+                self._restarting = asyncio.create_task(self._restart_collector(text))
+            return
         self.remark(child, "exit", text)
         if child.startswith("worker-"):
             return  # Locust's master says what that means
@@ -255,9 +334,7 @@ class Crew:
             self.nothing_comes_out = True
         self.stop_run = self.stop_run or f"{child} {text}"
         self.stop_step = self.stop_step or self.stop_run
-        if child == "collector":  # nobody sees the queue or the disk any more
-            self.gauges, self.empty_since, self.resting_since = {}, None, None
-        elif child == "generator":
+        if child == "generator":
             self.closed.set()
 
     async def check_ready(self) -> None:

@@ -1,6 +1,6 @@
 """Where messages can be put into a chain, and how each of these places is spoken to.
 
-From the outside inwards: the front, the submission service, the sendmail
+From the outside inwards: the front, another one whose mail is not filtered, the submission service, the sendmail
 command, the filter itself, and the service that takes mail back from it. What
 comes out is what the generator is told; whether a place may be a target is asked here.
 """
@@ -19,7 +19,7 @@ __all__ = ["find_entries"]
 _PLAIN: dict[str, Any] = {"starttls": False, "username": None, "password_env": None, "password_file": None}
 """Between the stations of a chain nobody secures a session or logs in."""
 
-_USUAL_PORTS = {"submission": 587, "filter": 10024, "reinjection": 10025}
+_USUAL_PORTS = {"inside": 25, "submission": 587, "filter": 10024, "reinjection": 10025}
 
 
 def find_entries(profile: Profile, opened: OpenChain, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -57,6 +57,8 @@ def _describe(name: str, session: Session, opened: OpenChain, allowed: tuple[str
         hint = opened.lacks.get(name) or f'set {name} = "127.0.0.1:{_USUAL_PORTS[name]}" in the chain file'
         raise UsageError(f"entry {name}: the chain {chain.name} has none that is known; {hint}")
     host = resolve_target(address.host, address.port, allowed)
+    if name == "inside":
+        return _place(host, address.port, protocol=None)
     if name == "submission":
         login = chain.login.model_dump(mode="json") if session.username is None and chain.login is not None else {}
         return _place(host, address.port, starttls=True, protocol=None, **login)
@@ -80,6 +82,8 @@ def _find_sendmail(opened: OpenChain) -> list[str]:
         raise UsageError(
             "entry pickup: the chain has no Postfix on this host; set postfix.config_directory in the chain file"
         )
+    if opened.chain.collector is not None:
+        raise UsageError("entry pickup: the chain is on another host; its sendmail command is there, too")
     sendmail = postfix.find_sendmail()
     if sendmail is None:
         raise UsageError("entry pickup: no sendmail command on this host; it comes with Postfix")

@@ -26,6 +26,7 @@ __all__ = [
     "Duration",
     "Limits",
     "Message",
+    "Others",
     "OwnVariant",
     "Pacing",
     "Processes",
@@ -42,7 +43,7 @@ __all__ = [
 
 M = TypeVar("M", bound=BaseModel)
 
-ENTRIES = ("front", "submission", "pickup", "filter", "reinjection")
+ENTRIES = ("front", "inside", "submission", "pickup", "filter", "reinjection")
 """Where a message can be put into the chain, from the outside inwards."""
 
 SIZE_MIXES: dict[str, tuple[tuple[int, float], ...]] = {
@@ -87,6 +88,23 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
+class Others(_Table):
+    """A share of the messages that is addressed otherwise, for a chain that does not filter all mail."""
+
+    share: Annotated[float, Field(gt=0, lt=1, strict=False)]
+    """Of all messages."""
+    sender_domain: Domain | None = None
+    recipient_domain: Domain | None = None
+    subject: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[ -~]+$")] | None = None
+    """Instead of random words."""
+
+    @model_validator(mode="after")
+    def _differs(self) -> "Others":
+        if self.sender_domain is None and self.recipient_domain is None and self.subject is None:
+            raise ValueError("differs in nothing; give sender_domain, recipient_domain or subject")
+        return self
+
+
 class Message(_Table):
     """What is sent."""
 
@@ -99,6 +117,20 @@ class Message(_Table):
     """Share of the others that are multipart/alternative, text and HTML; the rest is plain text."""
     sender_domain: Domain = "sender.loadgen.test"
     recipient_domain: Domain = "loadgen.test"
+    others: Others | None = None
+
+    @property
+    def domains(self) -> tuple[tuple[str, str], ...]:
+        """Every domain of an envelope, after whose it is: "sender" or "recipient"."""
+        others = self.others
+        named = [("recipient", self.recipient_domain), ("sender", self.sender_domain)]
+        if others is not None:
+            named += [
+                (role, domain)
+                for role, domain in (("recipient", others.recipient_domain), ("sender", others.sender_domain))
+                if domain is not None
+            ]
+        return tuple(named)
 
     @model_validator(mode="after")
     def _one_size(self) -> "Message":

@@ -61,8 +61,8 @@ async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCo
         LoadgenError: before the first step: refused, unreachable, or not possible here.
     """
     message = request.profile.message
-    check_domain(message.recipient_domain, "recipient", request.choice.allow.domains)
-    check_domain(message.sender_domain, "sender", request.choice.allow.domains)
+    for role, domain in message.domains:
+        check_domain(domain, role, request.choice.allow.domains)
     if request.choice.chain is not None:
         front = request.choice.chain.front
         resolve_target(front.host, front.port, request.choice.allow.targets)
@@ -137,6 +137,7 @@ class _Conductor:
                 else:
                     await self._take_plan()
                 await crew.finish_generator()
+                await crew.check_clock()
         finally:
             self._writer.write_meta("ended_at", crew.now())
             for number in interrupts:

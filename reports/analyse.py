@@ -22,6 +22,7 @@ from reports.attribution import Limits
 from reports.case import Case, SlowReplies
 from reports.findings import find_findings
 from reports.recommendation import no_recommendation
+from reports.selective import split_filtered
 from reports.stages import choose_main, compare_stages, judge_entry
 from reports.stations import LogJoin, join_log
 from reports.steps import describe_steps, take_percentiles
@@ -131,6 +132,7 @@ def summarise(run: Run) -> Summary:
         sweep=judged.sweep if judged else None,
         steps=rows,
         stages=compare_stages(rows, facts["pacing"], limits),
+        selective=split_filtered(run, join, rows),
         accounting=accounting,
         findings=find_findings(case),
         cost=cost,

@@ -33,6 +33,7 @@ COLOURS = {
     "green": "#0a9a74",
     "purple": "#a860a8",
     "yellow": "#b98a00",
+    "red": "#c2476a",
     "grey": "#868c95",
 }
 """One name, one colour, for figures and page alike."""

@@ -7,7 +7,9 @@ from reports.summary import StepRow, Summary
 
 __all__ = ["draw_stages"]
 
-_COLOURS = {"front": "blue", "submission": "green", "pickup": "purple", "filter": "orange", "reinjection": "yellow"}
+_COLOURS = {
+    "front": "blue", "submission": "green", "pickup": "purple", "inside": "red", "filter": "orange", "reinjection": "yellow",
+}  # fmt: skip
 
 
 def draw_stages(summary: Summary) -> Chart:

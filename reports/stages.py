@@ -23,6 +23,7 @@ _WAYS = {
     "front": ["front", "queue", "feed", "filter", "reinjection", "delivery"],
     "submission": ["submission", "queue", "feed", "filter", "reinjection", "delivery"],
     "pickup": ["pickup", "queue", "feed", "filter", "reinjection", "delivery"],
+    "inside": ["inside", "queue", "delivery"],
     "filter": ["filter", "reinjection", "delivery"],
     "reinjection": ["reinjection", "delivery"],
 }
@@ -30,6 +31,7 @@ _WORDS = {
     "front": "the whole chain",
     "submission": "the whole chain, entered by submission,",
     "pickup": "the whole chain, entered by pickup,",
+    "inside": "the way past the filter",
     "filter": "the filter with what follows it",
     "reinjection": "reinjection and delivery",
 }
@@ -79,7 +81,10 @@ def _compare(stages: Sequence[Stage]) -> list[str]:
     whole = [stage for stage in stages if stage["entry"] in FED]
     for other in whole[1:]:
         sentences += _compare_ways_in(whole[0], other)
-    inwards = [*whole[:1], *(stage for stage in stages if stage["entry"] not in FED)]
+    for past in (stage for stage in stages if stage["entry"] == "inside"):
+        if whole:
+            sentences += _compare_depths(whole[0], past, "feed, filter and reinjection")
+    inwards = [*whole[:1], *(stage for stage in stages if stage["entry"] not in (*FED, "inside"))]
     for outer, inner in itertools.pairwise(inwards):
         between = (
             "everything before it"

@@ -103,7 +103,7 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
     setting, precision = run.settings.get(step), run.precision(step)
     entry = run.entries.get(step, "front")
     feed = setting.feed_processes if setting else chain.get("feed_processes") or chain.get("processes")
-    if entry in ("filter", "reinjection"):  # past it
+    if entry in ("inside", "filter", "reinjection"):  # past it
         feed = None
     servers = setting.filter_servers if setting else chain.get("filter_servers") or chain.get("processes")
     start, end = (hold.began_at, hold.ended_at) if hold is not None else (0.0, 0.0)

@@ -19,6 +19,7 @@ __all__ = [
     "Interval",
     "Level",
     "Little",
+    "MailClass",
     "Mismatch",
     "Model",
     "Models",
@@ -29,6 +30,8 @@ __all__ = [
     "Repeat",
     "Reply",
     "RunFacts",
+    "Selective",
+    "SelectiveStep",
     "Stage",
     "Stages",
     "StepRow",
@@ -138,7 +141,7 @@ class StepRow(TypedDict):
 
     step: int
     entry: str
-    """Where its messages were put into the chain: front, submission, pickup, filter or reinjection."""
+    """Where its messages were put into the chain: front, inside, submission, pickup, filter or reinjection."""
     level: int | None
     """Process count on both sides; in a sweep the one that was asked for, also where a variant gives the filter more."""
     variant: str
@@ -319,6 +322,40 @@ class Stages(TypedDict):
 
     entries: list[Stage]
     """From the outside inwards."""
+    sentences: list[str]
+
+
+class MailClass(TypedDict):
+    """One kind of mail in one step."""
+
+    messages: int
+    """Sent in the whole step."""
+    delivered_per_s: float | None
+    """Over the hold."""
+    delivered_per_s_interval: Interval | None
+    response_s: Percentiles
+    """Of those that started in the hold."""
+
+
+class SelectiveStep(TypedDict):
+    """The two kinds of mail in one step."""
+
+    step: int
+    entry: str
+    concurrency: int
+    valid: bool
+    filtered: MailClass
+    unfiltered: MailClass
+
+
+class Selective(TypedDict):
+    """What a chain that does not filter all mail did with each kind; told apart by its log."""
+
+    filtered: int
+    unfiltered: int
+    not_known: int
+    """Messages that the log does not know."""
+    steps: list[SelectiveStep]
     sentences: list[str]
 
 
@@ -578,6 +615,8 @@ class Summary(TypedDict):
     steps: list[StepRow]
     stages: Stages | None
     """None: all messages were put in at one place."""
+    selective: Selective | None
+    """None: all mail was filtered, or none, or there is no log that says so."""
     accounting: Accounting
     findings: list[Finding]
     cost: Cost

@@ -39,6 +39,9 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary["stages"] is not None:
         for sentence in summary["stages"]["sentences"]:
             console.print(f"  {clean_for_terminal(sentence)}", highlight=False)
+    if summary["selective"] is not None:
+        for sentence in summary["selective"]["sentences"]:
+            console.print(f"  {clean_for_terminal(sentence)}", highlight=False)
     for row in summary["steps"]:
         if not row["valid"]:
             console.print(

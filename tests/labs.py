@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from loadgen.chain import lab
+from loadgen.chain.layout import Layout
 
 SHORT_SWEEP = """\
 about = "a short sweep"
@@ -14,8 +15,8 @@ drain = "30s"
 [processes]
 levels = [1, 3]
 repeats = 1
-hold = "6s"
-hold_limit = "6s"
+hold = "3s"
+hold_limit = "3s"
 """
 """A profile that tries two levels, neither of them a lab's own."""
 
@@ -27,6 +28,7 @@ def lab_up(
     servers: int | None = None,
     options: dict[str, str] | None = None,
     wait_s: float = 0.0,
+    layout: Layout | None = None,
 ) -> Iterator[lab.Lab]:
     """Bring a lab up that stays up until the block ends; *options* are of the feed's service, *wait_s* of every scan."""
     one = lab.bring_up(
@@ -34,6 +36,7 @@ def lab_up(
         filter_servers=servers,
         feed_options=options,
         wait_s=wait_s,
+        layout=layout,
         keep=True,
         name=f"{name}{os.getpid()}",
     )

@@ -65,6 +65,7 @@ def make_sweep_summary(**changes: Any) -> Summary:
         levels=levels,
         sweep=_make_sweep(rows, levels),
         stages=None,
+        selective=None,
         steps=rows,
         accounting=_make_accounting(rows),
         findings=_make_findings(),

@@ -111,7 +111,7 @@ def test_protocol_without_the_filter_is_refused() -> None:
 @pytest.mark.parametrize(
     ("names", "want"),
     [
-        (["back"], 'got "back", want one of front, submission'),
+        (["back"], 'got "back", want one of front, inside, submission'),
         (["front", "front"], r"got \['front', 'front'\], want one or more different ones"),
     ],
 )

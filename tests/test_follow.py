@@ -25,6 +25,29 @@ def test_what_was_there_before_is_not_read(log: Path) -> None:
     assert follower.poll(0.25) == ["new"]
 
 
+def test_another_reader_goes_on_where_the_first_one_was(log: Path) -> None:
+    append(log, "old\n")
+    first = LogFollower(log)
+    first.poll(0.0)
+    append(log, "one\ntwo, be")
+    first.poll(0.25)
+    append(log, "gun\nthree\n")
+
+    second = LogFollower(log, first.place)
+
+    assert second.poll(1.0) == ["two, begun", "three"]
+
+
+def test_another_reader_of_a_file_that_is_new_meanwhile_takes_all_of_it(log: Path) -> None:
+    append(log, "old\n")
+    first = LogFollower(log)
+    first.poll(0.0)
+    log.rename(log.with_suffix(".1"))
+    append(log, "one\n")
+
+    assert LogFollower(log, first.place).poll(1.0) == ["one"]
+
+
 def test_a_file_that_appears_later_is_read_from_its_start(log: Path) -> None:
     follower = LogFollower(log)
     assert follower.poll(0.0) == []

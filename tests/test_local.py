@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from loadgen.chain import local, postfix
-from loadgen.chain.local import find_local_chain
+from loadgen.chain.choice import choose_chain
+from loadgen.chain.local import discover, find_local_chain, render_chain_file
 from loadgen.chain.spec import Address
 from loadgen.errors import ChainError
+from tests.command import loadgen
 
 pytestmark = pytest.mark.skipif(postfix.find_postfix() is None, reason="needs Postfix")
 
@@ -97,3 +99,65 @@ def test_missing_amavisd_is_named_with_its_key(etc: Path, monkeypatch: pytest.Mo
 
     with pytest.raises(ChainError, match=r"name its amavis\.pid_file in a chain file"):
         find_local_chain("loadgen.test")
+
+
+def test_front_is_the_smtpd_on_port_25_wherever_it_stands(etc: Path) -> None:
+    change(
+        etc,
+        "master.cf",
+        "smtp inet n - n - - smtpd\n",
+        "2525 inet n - n - - smtpd\n192.0.2.1:25 inet n - n - - smtpd\n",
+    )
+
+    assert find_local_chain("loadgen.test").front == Address(host="192.0.2.1", port=25)
+
+
+def test_filter_that_one_service_names_is_found(etc: Path) -> None:
+    change(etc, "main.cf", "content_filter = amavisfeed:[127.0.0.1]:10024\n", "")
+    change(etc, "master.cf", "smtp inet n - n - - smtpd\n", (
+        "smtp inet n - n - - smtpd\n    -o content_filter=amavisfeed:[127.0.0.1]:10040\n"
+    ))  # fmt: skip
+
+    assert find_local_chain("loadgen.test").filter == Address(host="127.0.0.1", port=10040)
+
+
+def test_what_is_found_is_written_as_a_chain_file_that_says_the_same(etc: Path, tmp_path: Path) -> None:
+    path = tmp_path / "chain.toml"
+    path.write_text(render_chain_file(discover("loadgen.test")))
+
+    read = choose_chain(str(path)).chain
+
+    known = find_local_chain("loadgen.test")
+    assert read is not None
+    same = ("front", "sink", "filter", "reinjection", "feed_processes", "filter_servers", "destination_concurrency_limit",
+            "reinjection_processes", "postfix", "amavis")  # fmt: skip
+    assert {name: getattr(read, name) for name in same} == {name: getattr(known, name) for name in same}
+    for line in path.read_text().splitlines():
+        assert not line or line.startswith(("#", "[")) or "  # " in line, line
+
+
+def test_what_is_not_found_is_named_with_its_key_and_what_to_do(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_PID_FILES", ("/nowhere/amavisd.pid",))
+    change(etc, "main.cf", "transport_maps = inline:{ loadgen.test=smtp:[127.0.0.1]:11026 }\n", "")
+
+    text = render_chain_file(discover("loadgen.test"))
+
+    assert "# not found: loadgen.test is not routed to a sink" in text
+    assert "# sink =" in text
+    assert "# not found: no amavisd runs" in text
+    assert "# pid_file =" in text
+    assert 'filter = "127.0.0.1:10024"' in text
+
+
+def test_check_writes_the_file_and_never_over_another(etc: Path, tmp_path: Path) -> None:
+    path = tmp_path / "chain.toml"
+
+    said = loadgen("check", "--write", path)
+    assert f"written: {path}" in said.stderr
+    before = path.read_text()
+    assert 'feed = "amavisfeed"' in before
+
+    assert "there is one already" in loadgen("check", "--write", path).stderr
+    assert path.read_text() == before
+    assert "want --chain local" in loadgen("check", "--chain", path, "--write", tmp_path / "other.toml").stderr
+    assert not (tmp_path / "other.toml").exists()

@@ -93,3 +93,17 @@ def test_recipients_of_one_message_differ() -> None:
     for message in make(20, recipients=10):
         assert len(set(message.recipients)) == 10
         assert all(r.endswith("@loadgen.test") for r in message.recipients)
+
+
+def test_others_are_a_share_of_the_mail_that_is_addressed_otherwise() -> None:
+    others = {"share": 0.25, "recipient_domain": "plain.test", "subject": "A special offer"}
+    messages = make(2000, others=others)
+
+    mine = [m for m in messages if m.recipients[0].endswith("@plain.test")]
+    assert len(mine) == pytest.approx(500, abs=60)
+    assert {email.message_from_bytes(unstuff(m))["Subject"] for m in mine} == {"A special offer"}
+    assert all(m.sender.endswith("@sender.loadgen.test") for m in mine)
+    assert email.message_from_bytes(unstuff(mine[0]))["To"] == mine[0].recipients[0]
+    # the rest is the mail that it would be without them
+    same = [m for m, plain in zip(messages, make(2000), strict=True) if without_run(m) == without_run(plain)]
+    assert len(same) == 2000 - len(mine)

@@ -108,7 +108,7 @@ def start_reference_run(tmp_path: Path, *, until: str) -> tuple[subprocess.Popen
     return process, run_directory(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("victim", ["generator", "sink", "collector", "reference"])
+@pytest.mark.parametrize("victim", ["generator", "sink", "reference"])
 def test_run_ends_when_one_of_its_processes_is_killed(tmp_path: Path, victim: str) -> None:
     process, directory = start_reference_run(tmp_path, until=" hold ")
     child = next(c for c in psutil.Process(process.pid).children() if victim in " ".join(c.cmdline()))
@@ -125,6 +125,25 @@ def test_run_ends_when_one_of_its_processes_is_killed(tmp_path: Path, victim: st
         with RunReader(directory) as reader:
             phases = {phase: at for at, _, phase in reader.rows("phase")}
         assert phases["end"] - phases["drain"] < 20, "a drain in which nothing can come out any more was sat out"
+
+
+def test_collector_that_is_killed_is_started_again_and_the_gap_is_shown(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path / "p.toml", [(4, "6s")])
+    process = start_loadgen("run", profile, "--chain", "reference", "--output", tmp_path / "runs")
+    read_until(process, " hold ")
+    next(c for c in psutil.Process(process.pid).children() if "collector" in " ".join(c.cmdline())).kill()
+    _, said = process.communicate(timeout=90)
+
+    directory = run_directory(tmp_path / "runs")
+    summary = read_summary(directory)
+    assert process.returncode in (0, 4), said
+    assert summary["run"]["end_reason"] == ""
+    assert "started again" in said
+    assert any(one["id"] == "collector-gap" and "no reading for" in one["evidence"] for one in summary["findings"])
+    with RunReader(directory) as reader:
+        phases = {phase: at for at, _, phase in reader.rows("phase")}
+        readings = [at for (at,) in reader.query("SELECT DISTINCT at FROM sample WHERE at > ?", (phases["hold"],))]
+    assert readings[-1] > phases["drain"], "nothing was sampled after the new start"
 
 
 def test_interrupt_during_the_ramp_ends_the_run_at_once(tmp_path: Path) -> None:

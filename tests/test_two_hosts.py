@@ -11,6 +11,7 @@ import pytest
 
 from loadgen.records import RunReader
 from tests.command import LOADGEN, read_summary, read_until, run_directory
+from tests.hosts import WITH_ANOTHER_CLOCK, two_hosts
 
 HERE, THERE = "10.213.7.1", "10.213.7.2"
 SINK_PORT = 2526
@@ -26,31 +27,12 @@ async def main():
 
 asyncio.run(main())
 """
-AHEAD_S = 5000
-"""The other host's monotonic clock is so far ahead."""
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.fixture
 def hosts() -> Iterator[tuple[str, str]]:
-    """Make two network namespaces with a cable between them."""
-    one, other = f"lg-one-{os.getpid()}", f"lg-other-{os.getpid()}"
-    if os.geteuid() != 0 or subprocess.run(["ip", "netns", "add", one], capture_output=True, check=False).returncode:
-        pytest.skip("no network namespaces may be made here")
-    try:
-        run("ip", "netns", "add", other)
-        run("ip", "-n", one, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", other)
-        for name, address in ((one, HERE), (other, THERE)):
-            run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "cable")
-            run("ip", "-n", name, "link", "set", "cable", "up")
-            run("ip", "-n", name, "link", "set", "lo", "up")
-        yield one, other
-    finally:
-        for name in (one, other):
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+    with two_hosts(HERE, THERE) as both:
+        yield both
 
 
 @contextmanager
@@ -90,7 +72,7 @@ def run_worker(host: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     boot = tmp_path / "boot_id"
     boot.write_text("11111111-2222-3333-4444-555555555555\n")
     return subprocess.run(
-        ["ip", "netns", "exec", host, "unshare", "--mount", "--time", "--monotonic", str(AHEAD_S), "--fork", "sh", "-c",
+        ["ip", "netns", "exec", host, *WITH_ANOTHER_CLOCK, "sh", "-c",
          f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"', "worker",
          *LOADGEN, "worker", "--master", f"{HERE}:5557"],
         capture_output=True, text=True, timeout=90, check=False,

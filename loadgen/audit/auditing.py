@@ -73,7 +73,7 @@ def describe_results(results: Sequence[Result]) -> list[dict[str, Any]]:
             "answers": [
                 {
                     "ok": one.ok, "found": one.found, "where": one.where, "want": one.want, "mend": one.mend,
-                    "severity": one.severity or result.rule.severity,
+                    "severity": one.severity or result.rule.severity, "evidence": list(one.evidence),
                 }
                 for one in result.answers
             ],

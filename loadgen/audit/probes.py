@@ -1,28 +1,91 @@
-"""Ask the two ports of a filter whether they answer, and where they do not, look for the reason on this host."""
+"""The three probes of the guide (2.4): both ports of a filter, and a message on its way through; with the reason of a failure.
 
+The reason comes from this host: what runs, what listens, what the log says.
+"""
+
+import os
 import smtplib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
 from loadgen.audit.auditing import Result
 from loadgen.audit.facts import Facts, parse_method
-from loadgen.audit.rule import Answer, Rule, answer
+from loadgen.audit.rule import Answer, Rule, answer, unknown
+from loadgen.chain.spec import Address, Chain
 from loadgen.errors import LoadgenError
+from loadgen.following import Way, follow_message
 from loadgen.safety import resolve_target
 
-__all__ = ["probe_ports"]
+__all__ = ["find_way", "probe"]
 
 _TIMEOUT_S = 5.0
+_DOMAIN = "loadgen.test"
+_MAIL_LOGS = ("/var/log/mail.log", "/var/log/maillog")
+_PASSAGE = "accepted, scanned, reinjected, delivered"
+_MENDS = {
+    "refused": "its reply and its log say why; is the recipient one of its own domains?",
+    "not handed back": "let $forward_method and the reinjection service of {directory}/master.cf name one address (C11)",
+    "blocked": "its log line has the verdict: which check holds up even a plain message?",
+    "looping": (
+        "give the reinjection service -o content_filter= (C06 has the command), postfix reload, then postsuper -d {queue_id}"
+    ),
+    "deferred": "the text is the next hop's: is it reachable, and does it accept this recipient?",
+    "bounced": "the text says who refused it: is the recipient a valid one? soft_bounce=yes keeps mail meanwhile",
+    "lost from sight": "postqueue -p, and the log after {queue_id}, say where it is",
+}
+"""What to do, by what became of the message."""
 
 
-def probe_ports(facts: Facts) -> Result:
-    """Return the greeting of the filter, what it offers, and the greeting of the service that takes mail back."""
-    return Result(_RULE, tuple(_probe(facts)))
+def probe(facts: Facts, way: Way | None, why_not: str = "") -> Result:
+    """Return the greeting of the filter, what it offers, the greeting of the service that takes mail back, and a passage.
+
+    Args:
+        facts: The configuration.
+        way: Of the message that is followed; None: none is sent.
+        why_not: Why none is sent.
+    """
+    answers = [*_probe(facts)]
+    if way is None:
+        answers.append(unknown(f"no message was sent: {why_not}", _PASSAGE))
+    elif not answers or any(one.ok is not True for one in answers):
+        answers.append(unknown("no message was sent: one of the ports does not answer as it should", _PASSAGE))
+    else:
+        answers.append(_follow(facts, way))
+    return Result(_RULE, tuple(answers))
+
+
+def find_way(facts: Facts, chain: Chain | None, why_no_chain: str, recipient: str | None) -> tuple[Way | None, str]:
+    """Return the way of a message through the filter, or None and why there is none.
+
+    Args:
+        facts: The configuration.
+        chain: As far as it is known; its sink is where the message comes out.
+        why_no_chain: Why it is not.
+        recipient: An address of the user's, instead of one whose mail comes out at the sink.
+    """
+    places = [Address(host=hop.host, port=int(hop.port)) for hop in facts.hops if hop.host and hop.port.isdigit()]
+    if not places:
+        return None, "no filter is configured"
+    if chain is None and recipient is None:
+        return None, f"{why_no_chain}; or name an address to send it to with --to"
+    parts = chain.postfix if chain is not None else None
+    logs = [parts.maillog if parts is not None else _named(facts.main.get("maillog_file", ""))]
+    if (daemon := facts.amavis) and not int(daemon.get("do_syslog") or 0):
+        logs.append(_named(str(daemon.get("logfile") or "")))
+    elif chain is not None and chain.amavis is not None:
+        logs.append(chain.amavis.log)
+    return Way(
+        filter=places[0],
+        recipient=recipient or f"check@{_DOMAIN}",
+        sink=chain.sink if chain is not None and recipient is None else None,
+        logs=tuple(path for path in logs if path is not None and os.access(path, os.R_OK)),
+    ), ""
 
 
 _RULE = Rule(
-    "C46", "both ports of the filter answer", "error", "2.4",
+    "C46", "both ports of the filter answer, and a message passes", "error", "2.4",
     "Mail is deferred while one of them does not; without XFORWARD the filter does not learn of the client.", lambda _: (),
 )  # fmt: skip
 
@@ -40,6 +103,21 @@ def _probe(facts: Facts) -> Iterator[Answer]:
         places.setdefault((back[0], int(back[1])), "reinjection")
     for (name, number), role in places.items():
         yield _ask(name, number, role)
+
+
+def _follow(facts: Facts, way: Way) -> Answer:
+    where = f"message to {way.recipient} at {way.filter}"
+    try:
+        passage = follow_message(way)
+    except (OSError, smtplib.SMTPException, LoadgenError) as error:
+        return unknown(f"no message was sent: {error}", _PASSAGE)
+    good = passage.outcome == "delivered"
+    mend = "" if good else _MENDS[passage.outcome].format(directory=facts.directory, queue_id=passage.queue_id)
+    return Answer(good, passage.text, where, _PASSAGE, mend, evidence=passage.lines)
+
+
+def _named(path: str) -> Path | None:
+    return Path(path) if path else next((one for one in map(Path, _MAIL_LOGS) if one.is_file()), None)
 
 
 def _ask(host: str, port: int, role: str) -> Answer:

@@ -24,6 +24,8 @@ class Answer:
     """A command, or what to write where there is none; only for a problem."""
     severity: str = ""
     """Where it is another than the rule's."""
+    evidence: tuple[str, ...] = ()
+    """Log lines that say so."""
 
 
 @dataclass(frozen=True)

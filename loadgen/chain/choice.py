@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from loadgen.chain import lab
+from loadgen.chain.layout import Layout
 from loadgen.chain.local import find_local_chain
 from loadgen.chain.reference import ReferenceSettings
 from loadgen.chain.spec import AmavisParts, Chain, HostPort, Login, PostfixParts
@@ -36,19 +37,23 @@ class Allow(_Table):
     """Sender and recipient domains that are not reserved for tests."""
 
 
-class LabSettings(_Table):
+class LabSettings(Layout):
     """How the lab is built."""
 
     processes: Annotated[int, Field(ge=1, le=MAX_PROCESSES)] = 2
     """maxproc = $max_servers; 2 is the guide's value to start from."""
     filter_servers: Annotated[int, Field(ge=1, le=MAX_PROCESSES)] | None = None
     """$max_servers where the two sides are to differ."""
-    feed_options: dict[
-        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(pattern=r"^\S*$")]
-    ] = {}
+    feed_options: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(pattern=r"^\S*$")]] = (
+        Field(default_factory=dict)
+    )
     """`-o` options of the feed besides the guide's."""
     wait_s: Duration | None = Field(default=None, alias="wait")
     """What every scan waits without using a CPU, as look-ups and scanners of others make it."""
+
+
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 class _ChainFile(_Table):
@@ -59,12 +64,14 @@ class _ChainFile(_Table):
     sink: HostPort | None = None
     filter: HostPort | None = None
     reinjection: HostPort | None = None
+    inside: HostPort | None = None
     submission: HostPort | None = None
     login: Login | None = None
     feed_processes: Annotated[int, Field(ge=1)] | None = None
     filter_servers: Annotated[int, Field(ge=1)] | None = None
     destination_concurrency_limit: Annotated[int, Field(ge=1)] | None = None
     reinjection_processes: Annotated[int, Field(ge=1)] | None = None
+    collector: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed)] | None = None
     postfix: PostfixParts | None = None
     amavis: AmavisParts | None = None
     allow: Allow = Allow()
@@ -115,6 +122,8 @@ def choose_chain(
         return choice
     if choice.chain is None:
         raise ChainError("--apply: a lab or reference chain is loadgen's own and is changed anyway; leave --apply out")
+    if choice.chain.collector is not None:
+        raise ChainError("--apply: this chain is on another host (collector); run the sweep there")
     if os.geteuid() != 0:
         raise ChainError("--apply: changing the settings of Postfix and amavisd needs root; run this command as root")
     return replace(choice, apply=True)
@@ -177,7 +186,8 @@ def _read_chain_file(path: Path, processes: int | None) -> ChainChoice:
     same = file.feed_processes if file.feed_processes == file.filter_servers else None
     chain = Chain(
         kind="file", name=path.stem, about=file.about, front=file.front, sink=file.sink, filter=file.filter,
-        reinjection=file.reinjection, submission=file.submission, login=file.login, processes=same, feed_processes=file.feed_processes, filter_servers=file.filter_servers,
+        reinjection=file.reinjection, inside=file.inside, submission=file.submission, login=file.login,
+        collector=file.collector, processes=same, feed_processes=file.feed_processes, filter_servers=file.filter_servers,
         destination_concurrency_limit=file.destination_concurrency_limit,
         reinjection_processes=file.reinjection_processes, postfix=file.postfix, amavis=file.amavis,
     )  # fmt: skip

@@ -48,6 +48,11 @@ class FeedState:
     reinjection_processes: int | None
     """Most processes of the service that takes mail back; None: no limit, or no such service here."""
 
+    @property
+    def width(self) -> int | None:
+        """Messages that it hands over at once, by whichever limit is the lower one; None: no limit."""
+        return min((n for n in (self.processes, self.destination_concurrency) if n is not None), default=None)
+
 
 def plan_feed(
     found: FeedState, *, feed_processes: int, filter_servers: int, options: tuple[tuple[str, str], ...] = ()

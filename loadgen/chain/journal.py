@@ -198,13 +198,16 @@ def list_journals(directory: Path | None = None) -> Sequence[Journal]:
     directory = directory or JOURNALS
     if not directory.is_dir():
         return []
-    paths = sorted(path for path in directory.iterdir() if path.suffix == ".json")
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == ".json")
+    except PermissionError as error:
+        raise ChainError(f"{directory}: only root can see whether an earlier run left settings changed") from error
     return [journal for journal in map(Journal.load, paths) if journal.is_abandoned]
 
 
 def forget_below(place: Path, directory: Path | None = None) -> None:
     """Remove the abandoned journals of a configuration below *place*, which is about to be removed itself."""
-    for path in (directory or JOURNALS).glob("*.json"):
+    for path in (directory or JOURNALS).glob("*.json"):  # what is not there has none
         with suppress(ChainError):  # one that cannot be read is nobody's to remove
             journal = Journal.load(path)
             if journal.is_abandoned and journal.config_directory.is_relative_to(place):

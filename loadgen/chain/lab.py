@@ -24,6 +24,7 @@ import psutil
 
 from loadgen.chain import amavis, postfix, submission
 from loadgen.chain.journal import forget_below
+from loadgen.chain.layout import DEFAULT_PROCESS_LIMIT, FEED, Layout, Places, find_entry_options, write_postfix
 from loadgen.chain.ports import find_free_ports, wait_for_banner
 from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts
 from loadgen.errors import ChainError
@@ -95,6 +96,7 @@ def bring_up(
     *,
     processes: int,
     filter_servers: int | None = None,
+    layout: Layout | None = None,
     feed_options: Mapping[str, str] | None = None,
     wait_s: float = 0.0,
     keep: bool = False,
@@ -107,6 +109,7 @@ def bring_up(
     Args:
         processes: maxproc of the feed, and $max_servers of amavisd unless that is given.
         filter_servers: $max_servers of amavisd where the two sides are to differ.
+        layout: Which of the guide's variants it is; None: the recommended one.
         feed_options: `-o` options of the feed besides the guide's.
         wait_s: What every scan waits without using a CPU, as look-ups and scanners of others make it.
         keep: Leave it up when this process ends.
@@ -118,7 +121,9 @@ def bring_up(
     if missing := missing_requirements():
         raise ChainError(f"lab: missing {', '.join(missing)}; see 'loadgen lab install', or use --chain reference")
     remove_abandoned()
-    directory, chain = _claim(processes, filter_servers or processes, feed_options or {}, wait_s, name)
+    directory, chain = _claim(
+        processes, filter_servers or processes, layout or Layout(), feed_options or {}, wait_s, name
+    )
     try:
         with ThreadPoolExecutor() as pool:
             starts = [
@@ -206,7 +211,12 @@ def list_labs() -> list[Lab]:
 
 
 def _claim(
-    processes: int, servers: int, feed_options: Mapping[str, str], wait_s: float, name: str | None
+    processes: int,
+    servers: int,
+    layout: Layout,
+    feed_options: Mapping[str, str],
+    wait_s: float,
+    name: str | None,
 ) -> tuple[Path, Chain]:
     """Make the directory of a new lab with its configuration, and mark it as ours."""
     if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
@@ -218,8 +228,8 @@ def _claim(
         taken: set[int] = set()
         for other in LABS.glob("*/lab.json"):
             state = json.loads(other.read_text())
-            places = (state["chain"].get(part) for part in (*_LISTENERS, "submission"))
-            taken |= {place["port"] for place in places if place is not None}
+            used = (state["chain"].get(part) for part in (*_LISTENERS, "submission", "inside"))
+            taken |= {place["port"] for place in used if place is not None}
         number = 1
         while name is None:
             candidate = f"lab{number}"
@@ -227,29 +237,34 @@ def _claim(
             number += 1
         directory = LABS / name
         can_submit = not submission.find_missing()
-        ports = find_free_ports(len(_LISTENERS) + can_submit, taken)
-        front, filter_, reinjection, sink, *rest = (Address(host="127.0.0.1", port=port) for port in ports)
-        submitted_at = rest[0] if rest else None
+        ports = find_free_ports(len(_LISTENERS) + can_submit + layout.has_inside, taken)
+        at = {"filter": layout.filter_host, "reinjection": layout.reinjection_host}
+        places = Places(
+            **{part: Address(host=at.get(part, "127.0.0.1"), port=ports.pop(0)) for part in _LISTENERS},
+            inside=Address(host="127.0.0.1", port=ports.pop(0)) if layout.has_inside else None,
+        )
+        submitted_at = Address(host="127.0.0.1", port=ports.pop(0)) if can_submit else None
         chain = Chain(
             kind="lab",
             name="lab",
             about=f"private Postfix and amavisd in {directory}",
-            front=front,
-            sink=sink,
-            filter=filter_,
-            reinjection=reinjection,
+            front=places.front,
+            sink=places.sink,
+            filter=places.filter,
+            reinjection=places.reinjection,
+            inside=places.inside,
             submission=submitted_at,
             processes=processes if processes == servers else None,
             feed_processes=processes,
             filter_servers=servers,
-            destination_concurrency_limit=max(processes, 20),
-            reinjection_processes=postfix.DEFAULT_PROCESS_LIMIT,
+            destination_concurrency_limit=processes if layout.limit == "main.cf" else max(processes, 20),
+            reinjection_processes=DEFAULT_PROCESS_LIMIT,
             postfix=PostfixParts(
                 config_directory=directory / "etc",
                 queue_directory=directory / "spool",
                 maillog=directory / "log" / "maillog",
                 syslog_name=directory.name,
-                feed=postfix.FEED,
+                feed=FEED,
             ),
             amavis=AmavisParts(
                 pid_file=directory / "amavis" / "amavisd.pid",
@@ -262,22 +277,45 @@ def _claim(
         except FileExistsError:
             raise ChainError(f'lab "{name}" exists already; use another --name, or take it down first') from None
         _write_state(directory, chain, owner=os.getpid())
-    more = submission.describe_service(directory, submitted_at) if submitted_at is not None else ""
-    postfix.write_configuration(
-        directory, front=front, reinjection=reinjection, filter_=filter_, sink=sink, processes=processes,
-        feed_options=feed_options, more_services=more,
-    )  # fmt: skip
-    if submitted_at is not None:
+    try:
+        chain = _configure(directory, chain, places, servers, layout, feed_options, wait_s)
+    except BaseException:
+        take_down(directory)
+        raise
+    return directory, chain
+
+
+def _configure(
+    directory: Path,
+    chain: Chain,
+    places: Places,
+    servers: int,
+    layout: Layout,
+    feed_options: Mapping[str, str],
+    wait_s: float,
+) -> Chain:
+    """Write all files of a lab, and return its chain with what they have added to it."""
+    assert chain.feed_processes is not None  # noqa: S101 (set by _claim)
+    more = ""
+    if chain.submission is not None:
+        more = submission.describe_service(directory, chain.submission, *find_entry_options(layout))
+    write_postfix(
+        directory, places, processes=chain.feed_processes, layout=layout, feed_options=feed_options, more_services=more
+    )
+    if chain.submission is not None:
         chain = chain.model_copy(update={"login": submission.prepare(directory)})
         _write_state(directory, chain, owner=os.getpid())
-    amavis.write_configuration(directory, filter_=filter_, reinjection=reinjection, processes=servers, wait_s=wait_s)
-    return directory, chain
+    amavis.write_configuration(
+        directory, filter_=places.filter, reinjection=places.reinjection, processes=servers, wait_s=wait_s
+    )
+    return chain
 
 
 def _describe_as_file(chain: Chain) -> str:
     """Return the chain file with which `loadgen run --chain` measures a lab that is up."""
     assert chain.postfix is not None  # noqa: S101 (set by _claim)
     assert chain.amavis is not None  # noqa: S101 (set by _claim)
+    inside = f'inside = "{chain.inside}"\n' if chain.inside is not None else ""
     submitted, login = "", ""
     if chain.submission is not None and chain.login is not None:
         submitted = f'submission = "{chain.submission}"\n'
@@ -292,7 +330,7 @@ front = "{chain.front}"
 sink = "{chain.sink}"
 filter = "{chain.filter}"
 reinjection = "{chain.reinjection}"
-{submitted}feed_processes = {chain.feed_processes}
+{inside}{submitted}feed_processes = {chain.feed_processes}
 filter_servers = {chain.filter_servers}
 destination_concurrency_limit = {chain.destination_concurrency_limit}
 

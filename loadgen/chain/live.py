@@ -69,7 +69,7 @@ class LiveTuner:
         self._journal: Journal | None = None
         servers = len(self._look().filter_)
         self.feed_command = self._found.command
-        self.present = Setting(self._found.processes or servers, servers)
+        self.present = Setting(self._found.width or servers, servers)
 
     async def apply(self, setting: Setting) -> Chain:
         """Bring *setting* into force and return the chain as it then is; see `Tuner`."""

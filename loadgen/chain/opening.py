@@ -26,11 +26,14 @@ from loadgen.child import Child, python_module
 from loadgen.errors import ChainError
 from loadgen.safety import resolve_target
 
-__all__ = ["OpenChain", "open_chain"]
+__all__ = ["OpenChain", "open_chain", "read_settings"]
 
 _BANNER_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 30.0
 _NOT_APPLIED = "the chain is measured as it is; with --apply loadgen would set process counts, and put everything back"
+_NOT_APPLIED_ELSEWHERE = (
+    "the chain is on another host and is measured as it is; a sweep that changes it must be run there"
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,10 @@ async def open_chain(
         host = resolve_target(chain.front.host, chain.front.port, choice.allow.targets)
         front = Address(host=host, port=chain.front.port)
         await asyncio.to_thread(wait_for_banner, front, "front Postfix", _BANNER_TIMEOUT_S)
-        settings, unread = _read_settings(chain)
+        if chain.collector is not None:  # its files are where its collector is
+            yield OpenChain(chain, host, fixed=_NOT_APPLIED_ELSEWHERE)
+            return
+        settings, unread = read_settings(chain)
         if not choice.apply:
             command = await asyncio.to_thread(_find_feed_command, chain)
             yield OpenChain(chain, host, settings, unread, fixed=_NOT_APPLIED, feed_command=command)
@@ -100,11 +106,11 @@ async def open_chain(
 async def _open_lab(settings: LabSettings) -> AsyncIterator[OpenChain]:
     # in a thread, because it waits for daemons; a Ctrl-C meanwhile is noticed as soon as it is up
     built = await asyncio.to_thread(
-        lab.bring_up, processes=settings.processes, filter_servers=settings.filter_servers,
+        lab.bring_up, processes=settings.processes, filter_servers=settings.filter_servers, layout=settings,
         feed_options=settings.feed_options, wait_s=settings.wait_s or 0.0,
     )  # fmt: skip
     try:
-        texts, unread = _read_settings(built.chain)
+        texts, unread = read_settings(built.chain)
         tuner = LabTuner(built)
         yield OpenChain(
             built.chain, built.chain.front.host, texts, unread, tuner, feed_command=tuner.feed_command,
@@ -148,7 +154,7 @@ def _find_feed_command(chain: Chain) -> str:
         return "lmtp"
 
 
-def _read_settings(chain: Chain) -> tuple[dict[str, str], str]:
+def read_settings(chain: Chain) -> tuple[dict[str, str], str]:
     """Return the configuration texts, or why they cannot be read; the measurement is possible without."""
     directory = chain.postfix.config_directory if chain.postfix is not None else None
     texts: dict[str, str] = {}

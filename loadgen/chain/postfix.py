@@ -1,18 +1,10 @@
-"""Postfix: the private instance's configuration, starting and stopping it; any instance's settings, read and changed.
-
-The configuration is that of the integration guide, sections 2.2 and 2.3, on
-loopback ports, with what the guide lacks for a measurement: long queue ids,
-a log file of its own, XFORWARD accepted at reinjection (so that both passes
-of a message can be joined), and destination limits out of the way of maxproc.
-`postconf` is called only here.
-"""
+"""Postfix: starting and stopping an instance, its settings read and changed. `postconf` is called only here."""
 
 import os
 import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 from loadgen.chain.feed import FeedState, FeedText
@@ -20,14 +12,15 @@ from loadgen.chain.spec import Address
 from loadgen.errors import ChainError
 
 __all__ = [
-    "DEFAULT_PROCESS_LIMIT",
-    "FEED",
     "ask_postconf",
     "ask_postmap",
     "find_postfix",
     "find_sendmail",
     "find_transport",
+    "index_table",
+    "list_listeners",
     "postfix_version",
+    "read_default",
     "read_feed",
     "read_main",
     "read_options",
@@ -35,69 +28,8 @@ __all__ = [
     "reload_postfix",
     "start_postfix",
     "stop_postfix",
-    "write_configuration",
     "write_feed",
 ]
-
-FEED = "amavisfeed"
-
-DEFAULT_PROCESS_LIMIT = 150
-"""Of a private instance: every session of the generator needs an smtpd, and this is the backlog of every master socket."""
-
-_SERVICES = """\
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-proxywrite unix - - n - 1 proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-showq unix n - n - - showq
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-lmtp unix - - n - - lmtp
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-"""
-
-_REINJECTION_OPTIONS = (
-    "content_filter=",
-    "smtpd_delay_reject=no",
-    "smtpd_client_restrictions=permit_mynetworks,reject",
-    "smtpd_helo_restrictions=",
-    "smtpd_sender_restrictions=",
-    "smtpd_recipient_restrictions=permit_mynetworks,reject",
-    "smtpd_relay_restrictions=permit_mynetworks,reject",
-    "smtpd_data_restrictions=reject_unauth_pipelining",
-    "smtpd_end_of_data_restrictions=",
-    "smtpd_restriction_classes=",
-    "mynetworks=127.0.0.0/8",
-    "smtpd_error_sleep_time=0",
-    "smtpd_soft_error_limit=1001",
-    "smtpd_hard_error_limit=1000",
-    "smtpd_client_connection_count_limit=0",
-    "smtpd_client_connection_rate_limit=0",
-    "receive_override_options=no_header_body_checks,no_unknown_recipient_checks,no_milters",
-    "local_header_rewrite_clients=",
-    "smtpd_milters=",
-    "local_recipient_maps=",
-    "relay_recipient_maps=",
-    "smtpd_authorized_xforward_hosts=127.0.0.0/8",
-)
-_FEED_OPTIONS = (
-    "lmtp_data_done_timeout=1200",
-    "lmtp_send_xforward_command=yes",
-    "lmtp_tls_note_starttls_offer=no",
-)
 
 
 def find_postfix() -> str | None:
@@ -117,60 +49,6 @@ def postfix_version() -> str | None:
     # -d needs no main.cf, which Debian does not ship before the package is configured
     result = _run(["postconf", "-dh", "mail_version"])
     return result.stdout.strip() or None
-
-
-def write_configuration(
-    directory: Path, *, front: Address, reinjection: Address, filter_: Address, sink: Address, processes: int,
-    feed_options: Mapping[str, str], more_services: str = "",
-) -> None:  # fmt: skip
-    """Write `etc/main.cf` and `etc/master.cf` of a private instance below *directory*, and make its directories.
-
-    *more_services* are lines of master.cf as they are.
-    """
-    etc = directory / "etc"
-    for name in ("etc", "spool", "data", "log"):
-        (directory / name).mkdir()
-    shutil.chown(directory / "data", "postfix")
-    limit = max(processes, 20)
-    main = {
-        "compatibility_level": "3.6",
-        "queue_directory": directory / "spool",
-        "data_directory": directory / "data",
-        "command_directory": _postconf_default("command_directory"),
-        "daemon_directory": _postconf_default("daemon_directory"),
-        "mail_owner": "postfix",
-        "setgid_group": "postdrop",
-        "syslog_name": directory.name,
-        "maillog_file": directory / "log" / "maillog",
-        "maillog_file_prefixes": directory,
-        "enable_long_queue_ids": "yes",
-        "myhostname": "mx.lab.test",
-        "mydestination": "",
-        "mynetworks": "127.0.0.0/8",
-        "inet_interfaces": "127.0.0.1",
-        "inet_protocols": "ipv4",
-        "alias_maps": "",
-        "local_recipient_maps": "",
-        "notify_classes": "",
-        "smtpd_peername_lookup": "no",
-        "smtp_dns_support_level": "disabled",
-        "default_process_limit": DEFAULT_PROCESS_LIMIT,
-        "content_filter": f"{FEED}:[{filter_.host}]:{filter_.port}",
-        f"{FEED}_destination_concurrency_limit": limit,
-        f"{FEED}_initial_destination_concurrency": limit,
-        "relayhost": f"[{sink.host}]:{sink.port}",
-    }
-    (etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
-    (etc / "master.cf").write_text(
-        f"{front} inet n - n - - smtpd\n"
-        + _SERVICES
-        + f"{FEED} unix - - n - {processes} lmtp\n"
-        + "".join(f"    -o {option}\n" for option in _FEED_OPTIONS)
-        + "".join(f"    -o {name}={value}\n" for name, value in feed_options.items())
-        + f"{reinjection} inet n - n - - smtpd\n"
-        + "".join(f"    -o {option}\n" for option in _REINJECTION_OPTIONS)
-        + more_services
-    )
 
 
 def start_postfix(config_directory: Path) -> None:
@@ -312,6 +190,17 @@ def ask_postmap(config_directory: Path, *arguments: str) -> str:
     return result.stdout
 
 
+def index_table(config_directory: Path, path: Path) -> None:
+    """Make the index of a table of type hash from its source at *path*.
+
+    Raises:
+        ChainError: with what postmap said.
+    """
+    result = _run(["postmap", "-c", str(config_directory), f"hash:{path}"])
+    if result.returncode:
+        raise ChainError(f"postmap {path}: {result.stderr.strip()[-300:]}")
+
+
 def read_main(config_directory: Path | None, *names: str) -> list[str]:
     """Return the values of main.cf parameters, expanded; None: Postfix's own default directory (or MAIL_CONFIG).
 
@@ -325,9 +214,40 @@ def read_main(config_directory: Path | None, *names: str) -> list[str]:
     return result.stdout.splitlines()
 
 
+def read_default(name: str) -> str:
+    """Return what this Postfix was built with, whatever a configuration says.
+
+    Raises:
+        ChainError: postconf does not know it.
+    """
+    result = _run(["postconf", "-dh", name])
+    if result.returncode:
+        raise ChainError(f"postconf -dh {name}: {result.stderr.strip()}; is the postfix package whole?")
+    return result.stdout.strip()
+
+
 def read_options(config_directory: Path, option: str) -> dict[tuple[str, str], str]:
     """Return service and type to the value of `-o option=value`, for the services that have it."""
     return {key[:2]: value for key, value in _read_master(config_directory, "-P").items() if key[2] == option}
+
+
+def list_listeners(config_directory: Path, program: str) -> list[Address]:
+    """Return where the inet services listen that run *program*, in the order of master.cf; all interfaces: 127.0.0.1.
+
+    Raises:
+        ChainError: postconf cannot read the directory.
+    """
+    found = []
+    for (service, kind, name), value in _read_master(config_directory, "-F").items():
+        if kind != "inet" or name != "command" or value.split()[0] != program:
+            continue
+        host, _, port = service.rpartition(":")
+        number = _port_number(port)
+        if number is not None:
+            host = host.removeprefix("[").removesuffix("]")
+            anywhere = host in ("", "0.0.0.0", "::", "localhost")
+            found.append(Address(host="127.0.0.1" if anywhere else host, port=number))
+    return found
 
 
 def find_transport(config_directory: Path, domain: str) -> str:
@@ -392,13 +312,6 @@ def _postconf(config_directory: Path, *arguments: str) -> subprocess.CompletedPr
     if result.returncode:
         raise ChainError(f"{config_directory}: postconf {' '.join(arguments)}: {result.stderr.strip()}")
     return result
-
-
-def _postconf_default(name: str) -> str:
-    result = _run(["postconf", "-dh", name])
-    if result.returncode:
-        raise ChainError(f"postconf -dh {name}: {result.stderr.strip()}; is the postfix package whole?")
-    return result.stdout.strip()
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -97,6 +97,8 @@ class Chain(_Parts):
     """Where the chain delivers: our sink listens here."""
     filter: HostPort | None = None
     reinjection: HostPort | None = None
+    inside: HostPort | None = None
+    """Another front, whose mail is not filtered."""
     submission: HostPort | None = None
     """Where users of the host hand in their mail, with STARTTLS."""
     login: Login | None = None
@@ -112,6 +114,8 @@ class Chain(_Parts):
     """Most processes the reinjection service may have; None: not known."""
     postfix: PostfixParts | None = None
     amavis: AmavisParts | None = None
+    collector: tuple[str, ...] | None = None
+    """Command that starts a collector on the chain's host, such as ssh mx1 loadgen collect; None: that is this host."""
     reference_status: Path | None = None
     """Unix socket of a reference chain that answers each connection with one JSON object of its gauges."""
     law: str = ""

@@ -64,8 +64,8 @@ def prepare(directory: Path) -> Login:
     return Login(username=_USERNAME, password_file=password)
 
 
-def describe_service(directory: Path, address: Address) -> str:
-    """Return the lines of master.cf: only who has logged in over TLS may send."""
+def describe_service(directory: Path, address: Address, *more: str) -> str:
+    """Return the lines of master.cf, with *more* options: only who has logged in over TLS may send."""
     place = directory / DIRECTORY
     options = (
         "smtpd_tls_security_level=encrypt",
@@ -78,12 +78,9 @@ def describe_service(directory: Path, address: Address) -> str:
         f"cyrus_sasl_config_path={directory / _SASL}",
         "smtpd_client_restrictions=permit_sasl_authenticated,reject",
         "smtpd_relay_restrictions=permit_sasl_authenticated,reject",
+        *more,
     )
-    return (
-        f"{address} inet n - n - - smtpd\n"
-        + "".join(f"    -o {option}\n" for option in options)
-        + "tlsmgr unix - - n 1000? 1 tlsmgr\n"
-    )
+    return f"{address} inet n - n - - smtpd\n" + "".join(f"    -o {option}\n" for option in options)
 
 
 def _run(command: list[str], given: str = "") -> None:

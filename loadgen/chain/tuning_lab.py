@@ -38,7 +38,7 @@ class LabTuner:
         }
         self._changed = False
         self.feed_command = self._found.command
-        self.present = Setting(self._found.processes or chain.filter_servers, chain.filter_servers)
+        self.present = Setting(self._found.width or chain.filter_servers, chain.filter_servers)
 
     async def apply(self, setting: Setting) -> Chain:
         """Bring *setting* into force and return the chain as it then is; see `Tuner`."""

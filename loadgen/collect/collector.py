@@ -3,13 +3,18 @@
     python -m loadgen.collect.collector
 
 Settings (one JSON line): `chain`, `clock_origin`, `rate_hz`, `watch`
-{name: pid}. Commands:
+{name: pid}, `places` {log: [device, inode, offset]} of an earlier one, and
+`own_only` where the chain is on another host. A `clock_origin` of null is
+waited for: it is told once the clocks of both hosts have been compared. Commands:
 
+    {"command": "clock"}                         answers "clock" with the present instant
+    {"command": "origin", "clock_origin": s}     the origin that was waited for
     {"command": "watch", "watch": {name: pid}}   processes of ours whose CPU time is wanted
     {"command": "flush"}                         read the logs to their ends now; answers "flushed"
     {"command": "snapshot", "step": n}           rows of `queued`; then answers "snapshot" with the step
 
-Events: "ready" after the first sample, "tick" with the gauges of each sample,
+Events: "ready" after the first sample, "tick" with the gauges of each sample and
+the places up to which logs have been read, "described" with facts about the host,
 "gone" with the ids of messages that were blocked or bounced and will not arrive,
 "unavailable" once for each reading that cannot be had, "flushed", "snapshot".
 It stops when its input ends. A tick that comes too late is left out rather
@@ -21,7 +26,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from loadgen.chain.spec import Chain
@@ -59,14 +64,25 @@ class _Parser(Protocol):
 class Collector:
     """Samples and follows one chain; knows no clock and no loop of its own."""
 
-    def __init__(self, chain: Chain, outlet: Outlet, *, proc: str = "/proc") -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        outlet: Outlet,
+        *,
+        proc: str = "/proc",
+        places: Mapping[str, Sequence[int]] | None = None,
+        own_only: bool = False,
+    ) -> None:
+        """Begin to look at *chain*; *places*: how far its logs have been read; *own_only*: nothing of the host."""
+        places = places or {}
         self._outlet = outlet
         self._rows: dict[str, list[tuple[Any, ...]]] = {}
         self._at = 0.0
         self._last_at: float | None = None
         self._told: set[str] = set()
         self._target = Target(chain, remark=self._add_remark, proc=proc)
-        self._samplers = [sampler for make in REGISTRY for sampler in make(self._target)]
+        registry = (processes.make_samplers,) if own_only else REGISTRY
+        self._samplers = [sampler for make in registry for sampler in make(self._target)]
         self._maillog: MaillogParser | None = None
         self._logs: list[tuple[LogFollower, list[_Parser]]] = []
         amavis_log = chain.amavis.log if chain.amavis is not None else None
@@ -77,9 +93,9 @@ class Collector:
             parsers: list[_Parser] = [self._maillog]
             if amavis_log is None:
                 parsers.append(AmavislogParser(own_file=False))
-            self._logs.append((LogFollower(path), parsers))
+            self._logs.append((LogFollower(path, places.get(str(path))), parsers))
         if amavis_log is not None:
-            self._logs.append((LogFollower(amavis_log), [AmavislogParser(own_file=True)]))
+            self._logs.append((LogFollower(amavis_log, places.get(str(amavis_log))), [AmavislogParser(own_file=True)]))
 
     def tick(self, at: float) -> None:
         """Take one sample of everything at the instant *at*, and read what the logs have got since the last."""
@@ -101,12 +117,15 @@ class Collector:
         values = {name: round(value, 6) for name, value in values.items() if math.isfinite(value)}
         self._rows.setdefault("sample", []).extend((at, name, value) for name, value in values.items())
         self._send()
-        self._outlet.write_event("tick", at=at, values=values)
+        places = {str(follower.path): follower.place for follower, _ in self._logs if follower.place is not None}
+        self._outlet.write_event("tick", at=at, values=values, places=places)
 
     def obey(self, command: dict[str, Any], at: float) -> None:
         """Carry out one command of the conductor; one that is not known is left alone."""
         at = self._at = round(at, 6)
         match command.get("command"):
+            case "clock":
+                self._outlet.write_event("clock", at=at)
             case "watch":
                 self._target.watch.update({str(name): int(pid) for name, pid in command["watch"].items()})
             case "flush":
@@ -183,22 +202,47 @@ class Collector:
         self._rows = {}
 
 
-def main() -> None:
-    """Run the collector process: settings and commands from standard input, rows to standard output."""
+def main(describe: Callable[[Chain], dict[str, Any]] | None = None) -> None:
+    """Run the collector process: settings and commands from standard input, rows to standard output.
+
+    *describe* returns facts about the chain's host, for a conductor that is on another.
+    """
     # Ctrl-C reaches the whole process group; the conductor ends us by closing our input
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = read_settings()
     outlet = Outlet()
-    origin = float(settings["clock_origin"])
-    collector = Collector(Chain.model_validate(settings["chain"]), outlet)
-    collector.obey({"command": "watch", "watch": settings.get("watch", {})}, time.monotonic() - origin)
+    chain = Chain.model_validate(settings["chain"])
     try:
+        found = settings["clock_origin"] if settings["clock_origin"] is not None else _learn_origin(outlet)
+        if found is None:
+            return
+        origin = float(found)
+        if describe is not None:
+            outlet.write_event("described", **describe(chain))
+        collector = Collector(
+            chain, outlet, places=settings.get("places"), own_only=bool(settings.get("own_only"))
+        )  # fmt: skip
+        collector.obey({"command": "watch", "watch": settings.get("watch", {})}, time.monotonic() - origin)
         collector.tick(time.monotonic() - origin)
         outlet.write_event("ready", pid=os.getpid())
         _run(collector, origin, 1 / float(settings.get("rate_hz", 4.0)))
         collector.close(time.monotonic() - origin)
     except BrokenPipeError:
         pass  # the conductor is gone, and nobody wants the rest
+
+
+def _learn_origin(outlet: Outlet) -> float | None:
+    """Answer with our clock until the run's origin on it is told; None: the input ended before that."""
+    unread = b""
+    while data := os.read(_STDIN, 65536):
+        *lines, unread = (unread + data).split(b"\n")
+        for line in lines:
+            command = parse_line(line)
+            if command.get("command") == "clock":
+                outlet.write_event("clock", at=time.monotonic())
+            elif command.get("command") == "origin":
+                return float(command["clock_origin"])
+    return None
 
 
 def _run(collector: Collector, origin: float, interval_s: float) -> None:

@@ -8,6 +8,7 @@ to everybody. A line without its newline waits for the rest of it.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["LogFollower"]
@@ -21,10 +22,17 @@ _KEEP_ROTATED_S = 60.0
 class LogFollower:
     """One log file, from its end at the first look; from its start when it appears later."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place: Sequence[int] | None = None) -> None:
+        """Prepare; *place*: device, inode and offset up to which an earlier one had read; None: from the end."""
         self.path = path
+        self._begin_at = tuple(place) if place is not None else None
         self._parts: list[_Part] = []
         self._looked = False
+
+    @property
+    def place(self) -> tuple[int, int, int] | None:
+        """Device, inode and offset up to which the present file has been read in whole lines; None: there is none."""
+        return self._parts[-1].place if self._parts else None
 
     @property
     def found(self) -> bool:
@@ -61,7 +69,9 @@ class LogFollower:
             identity = (state.st_dev, state.st_ino)
             if self._parts and self._parts[-1].identity == identity:
                 return
-            part = _Part(self.path, at_end=at_end)
+            part = _Part(self.path, at_end=at_end and self._begin_at is None)
+            if at_end and self._begin_at is not None:
+                part.skip_to(self._begin_at)
         except FileNotFoundError:
             return  # not there yet, or just renamed
         for old in self._parts:
@@ -80,6 +90,16 @@ class _Part:
         self.replaced_at: float | None = None
         self._offset = state.st_size if at_end else 0
         self._torn = b""
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Device, inode and offset of the first line that is not complete yet."""
+        return *self.identity, self._offset - len(self._torn)
+
+    def skip_to(self, place: tuple[int, ...]) -> None:
+        """Go on where an earlier reader was, if this is the file it was in; else from the start of what is new."""
+        if place[:2] == self.identity:
+            self._offset = place[2]
 
     def read(self) -> list[str]:
         """Return the lines that are complete now."""

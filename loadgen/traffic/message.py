@@ -16,7 +16,7 @@ from email.utils import formatdate
 from itertools import accumulate
 from typing import NamedTuple
 
-from loadgen.profile import Message
+from loadgen.profile import Message, Others
 
 __all__ = ["FIRST_OF_WORKER", "ID_DOMAIN", "ID_HEADER", "MessageFactory", "OutgoingMessage"]
 
@@ -135,22 +135,33 @@ class MessageFactory:
             kind = "text"
         variant = rng.randrange(_VARIANTS_SMALL if size <= _LARGE_BYTES else _VARIANTS_LARGE)
         sender_number = rng.choices(self._people, cum_weights=self._popularity)[0]
-        sender = f"person{sender_number}@{self._message.sender_domain}"
-        recipients = self._pick_recipients(rng)
+        others = self._find_others(place)
+        sender_domain = others.sender_domain if others is not None else None
+        sender = f"person{sender_number}@{sender_domain or self._message.sender_domain}"
+        recipients = self._pick_recipients(rng, others.recipient_domain if others is not None else None)
         subject = " ".join(rng.choices(_WORDS, k=rng.randint(2, 6))).capitalize()
+        if others is not None and others.subject is not None:
+            subject = others.subject
         fields = (
             f"From: {_name(sender_number)} <{sender}>\r\nTo: {', '.join(recipients[:20])}\r\nSubject: {subject}\r\n"
         ).encode("ascii")
         body, stuffing = self._find_body(size - len(fields) - _OWN_BYTES, kind, variant)
         return _Design(sender, recipients, fields, body, stuffing)
 
-    def _pick_recipients(self, rng: random.Random) -> tuple[str, ...]:
+    def _find_others(self, place: int) -> Others | None:
+        """Return in what this message differs from most; drawn apart, so that nothing else of it depends on that."""
+        others = self._message.others
+        if others is None or random.Random(f"{self._seed}:{place}:others").random() >= others.share:
+            return None
+        return others
+
+    def _pick_recipients(self, rng: random.Random, domain: str | None) -> tuple[str, ...]:
         count = self._message.recipients
         if count == 1:
             people = rng.choices(self._people, cum_weights=self._popularity)
         else:
             people = rng.sample(range(1, max(_PEOPLE, 2 * count) + 1), count)
-        return tuple(f"person{n}@{self._message.recipient_domain}" for n in people)
+        return tuple(f"person{n}@{domain or self._message.recipient_domain}" for n in people)
 
     def _find_body(self, size: int, kind: str, variant: int) -> tuple[bytes, int]:
         """Return the stuffed body of about *size* bytes and how many bytes the stuffing added."""

@@ -104,8 +104,8 @@ class SmtpUser(User):  # type: ignore[misc]
             host, _, port = (self.host or "").removeprefix("smtp://").rpartition(":")
             if not host or not port.isdigit():
                 raise SafetyError(f'{type(self).__name__}.host: got "{self.host}", want "host:port" of the front')
-            check_domain(self.message.recipient_domain, "recipient", self.allowed_domains)
-            check_domain(self.message.sender_domain, "sender", self.allowed_domains)
+            for role, domain in self.message.domains:
+                check_domain(domain, role, self.allowed_domains)
             address = resolve_target(host.strip("[]"), int(port), self.allowed_targets)
             self._endpoint = Endpoint(address, int(port), self.session)
         return self._endpoint

@@ -9,7 +9,7 @@ shift 2
 ip link set lo up
 
 # nothing of the real host is written to: what daemons and loadgen change is a copy
-for place in /etc/postfix /etc/amavis /var/lib/postfix /var/spool/postfix /var/lib/amavis /var/log /run/amavis /var/lib/loadgen; do
+for place in /etc /var/lib/postfix /var/spool/postfix /var/lib/amavis /var/log /run/amavis /var/lib/loadgen; do
     mkdir -p "$place" "$work/copy$place"
     cp -a "$place/." "$work/copy$place/"
     chown --reference="$place" "$work/copy$place"
@@ -54,9 +54,14 @@ sed -i 's/^use strict;/&\n$myhostname = "mx.host.test";\n$DO_SYSLOG = 0;\n$LOGFI
 install -o amavis -g amavis -m 640 /dev/null /var/log/amavis.log
 
 digest() { find /etc/postfix /etc/amavis -type f -print0 | sort -z | xargs -0 sha256sum; }
+stop_amavisd() {
+    local pid
+    pid=$(cat /run/amavis/amavisd.pid)
+    kill "$pid" && tail --pid="$pid" -f /dev/null
+}
 stop() {
     postfix stop || true
-    amavisd stop || true
+    stop_amavisd || true
 }
 trap stop EXIT
 amavisd start
@@ -68,3 +73,11 @@ digest >between
 "$@" run "$profile" --chain local --apply --output applied >applied.out 2>&1 || echo $? >applied.exit
 digest >after
 pgrep --count --parent "$(cat /run/amavis/amavisd.pid)" >children
+"$@" check --write split.toml >split.out 2>&1 || echo $? >split.exit
+
+# the same amavisd with one file for everything
+stop_amavisd
+cat /usr/share/amavis/conf.d/[0-9]* /etc/amavis/conf.d/[0-9]* >/etc/amavisd.conf
+rm -r /etc/amavis/conf.d
+amavisd -c /etc/amavisd.conf start
+"$@" check --write single.toml >single.out 2>&1 || echo $? >single.exit

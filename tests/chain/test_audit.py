@@ -19,9 +19,11 @@ import pytest
 
 from loadgen.audit.auditing import RULES, Result, apply_rules, has_errors
 from loadgen.audit.facts import Facts
-from loadgen.audit.probes import probe_ports
-from loadgen.audit.reading import read_amavis, read_facts
-from loadgen.chain import amavis, postfix
+from loadgen.audit.probes import probe
+from loadgen.audit.reading import read_facts
+from loadgen.chain import amavis
+from loadgen.chain.amavis_reading import read_amavis
+from loadgen.chain.layout import Places, write_postfix
 from loadgen.chain.spec import Address
 from tests.command import loadgen
 
@@ -55,8 +57,8 @@ class Configuration:
 def recommended(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
     """The lab's: the guide's sections 2.2.1 and 2.3, with what it lacks by today's measure."""
     directory = tmp_path_factory.mktemp("recommended")
-    postfix.write_configuration(
-        directory, front=FRONT, reinjection=BACK, filter_=FILTER, sink=SINK, processes=2,
+    write_postfix(
+        directory, Places(FRONT, FILTER, BACK, SINK), processes=2,
         feed_options={"lmtp_discard_lhlo_keywords": "pipelining"},
     )  # fmt: skip
     path = amavis.write_configuration(directory, filter_=FILTER, reinjection=BACK, processes=2)
@@ -325,12 +327,13 @@ def test_port_that_nothing_answers_at_is_explained_from_this_host(chain: Configu
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # bound, and nobody listens
         chain.postconf("-e", f"content_filter=amavisfeed:[127.0.0.1]:{port}")
-        got = probe_ports(chain.read(forward_method=f"smtp:[127.0.0.1]:{port + 1}"))
+        got = probe(chain.read(forward_method=f"smtp:[127.0.0.1]:{port + 1}"), None, "nobody asked for it")
 
     assert got.state == "problem"
     assert f"127.0.0.1:{port}, the filter" in got.problems[0].where
     assert "refused" in got.problems[0].found
     assert "amavisd" in got.problems[0].found
+    assert got.answers[-1].found == "no message was sent: nobody asked for it"
 
 
 # -- the command ------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ ALL = ("front", "submission", "pickup", "filter", "reinjection")
 
 
 def test_each_stage_by_itself_carries_its_mail_past_what_comes_before_it(tmp_path: Path) -> None:
-    profile = write_profile(tmp_path / "p.toml", [(4, "4s")])
+    profile = write_profile(tmp_path / "p.toml", [(4, "3s")])
     entries = [word for entry in ALL for word in ("--entry", entry)]
     with lab_up("entries") as built:
         said = loadgen(

@@ -4,7 +4,6 @@ Defects that do not mask each other share a run. Only what was planted is assert
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from loadgen.chain import lab
+from tests.chain.daemons import amavisd, postconf, reload_amavisd, reload_postfix, wait_until
 from tests.command import LOADGEN, read_summary, run_directory, write_profile
 from tests.labs import lab_up
 
@@ -30,36 +30,6 @@ ALL = {
     "queue-not-drained", "not-steady", "retrograde", "memory-bound", "disk-bound", "host-busy", "steal",
 }  # fmt: skip
 MAY_COME_FROM_A_BUSY_MACHINE = {"not-steady", "host-busy", "steal", "generator-saturated", "memory-bound", "disk-bound"}
-
-
-def postconf(built: lab.Lab, *arguments: str) -> None:
-    subprocess.run(["postconf", "-c", str(built.directory / "etc"), *arguments], check=True)
-
-
-def reload_postfix(built: lab.Lab) -> None:
-    subprocess.run(["postfix", "-c", str(built.directory / "etc"), "reload"], check=True, capture_output=True)
-
-
-def amavisd(built: lab.Lab) -> psutil.Process:
-    return psutil.Process(int((built.directory / "amavis" / "amavisd.pid").read_text()))
-
-
-def reload_amavisd(built: lab.Lab, settings: str) -> None:
-    """Append *settings* to the daemon's configuration and wait until its children are new ones."""
-    conf = built.directory / "amavisd.conf"
-    conf.write_text(conf.read_text() + settings + "\n1;\n")
-    master = amavisd(built)
-    old = {child.pid for child in master.children()}
-    master.send_signal(signal.SIGHUP)
-    wait_until(lambda: bool(new := master.children()) and not old & {child.pid for child in new})
-    wait_until(lambda: all("virgin" in " ".join(child.cmdline()) for child in master.children()))
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def child_of(conductor: psutil.Process, module: str) -> psutil.Process:

@@ -107,7 +107,7 @@ def test_sweep_without_apply_changes_nothing_and_measures_what_is_there(host: la
 def start_sweep(host: lab.Lab, tmp_path: Path) -> subprocess.Popen[str]:
     """Start a sweep and return it once a level other than the present one is being measured."""
     profile = tmp_path / "sweep.toml"
-    profile.write_text(SHORT_SWEEP.replace('"6s"', '"60s"'))
+    profile.write_text(SHORT_SWEEP.replace('"3s"', '"60s"'))
     process = start_loadgen(
         "run", profile, "--chain", host.directory / "chain.toml", "--apply", "--output", tmp_path / "runs"
     )  # fmt: skip
@@ -189,7 +189,7 @@ def test_what_is_left_changed_of_another_host_is_named_and_in_nobodys_way(host: 
     shutil.rmtree(gone)
     (stopped / "main.cf").write_text("somebody = else\n")
     brief = tmp_path / "brief.toml"
-    brief.write_text(SHORT_SWEEP.replace("[1, 3]", "[3]").replace('"6s"', '"1s"'))
+    brief.write_text(SHORT_SWEEP.replace("[1, 3]", "[3]").replace('"3s"', '"1s"'))
 
     try:
         said = loadgen("run", brief, "--chain", host.directory / "chain.toml", "--apply", "--output", tmp_path / "runs")

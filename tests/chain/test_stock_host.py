@@ -1,6 +1,7 @@
 """A host made of Debian's own files, found and measured by `--chain local`: in namespaces of its own."""
 
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,22 @@ def test_levels_are_applied_through_debians_split_configuration_and_put_back(wor
     assert all(step["deliveries"] for step in summary["steps"])
     assert (work / "after").read_text() == (work / "before").read_text()
     assert (work / "children").read_text().strip() == "2"
+
+
+@pytest.mark.parametrize(("name", "configuration"), [("split", "/etc/amavis/conf.d"), ("single", "/etc/amavisd.conf")])
+def test_chain_file_of_a_stock_host_is_written_whole_whichever_way_amavisd_is_configured(
+    work: Path, name: str, configuration: str
+) -> None:
+    written = tomllib.loads((work / f"{name}.toml").read_text())
+
+    assert written["amavis"] == {
+        "pid_file": "/var/run/amavis/amavisd.pid", "log": "/var/log/amavis.log", "configuration": configuration,
+    }  # fmt: skip
+    assert (written["front"], written["filter"], written["reinjection"], written["sink"]) == (
+        "127.0.0.1:25", "127.0.0.1:10024", "127.0.0.1:10025", "127.0.0.1:11026",
+    )  # fmt: skip
+    assert (written["feed_processes"], written["filter_servers"]) == (2, 2)
+    assert written["postfix"]["maillog"] == "/var/log/mail.log"
+    said = (work / f"{name}.out").read_text()
+    assert "not found" not in said
+    assert "delivered at 127.0.0.1:11026" in said, said

@@ -98,7 +98,7 @@ def test_waiting_scans_take_longer_without_using_the_cpu(tmp_path: Path) -> None
     )
     profile = tmp_path / "two.toml"
     profile.write_text(
-        'about = "two levels"\n[timing]\nwarm_up = "3s"\n[processes]\nlevels = [2, 8]\nrepeats = 1\nhold = "18s"\nhold_limit = "18s"\n'
+        'about = "two levels"\n[timing]\nwarm_up = "2s"\n[processes]\nlevels = [2, 8]\nrepeats = 1\nhold = "10s"\nhold_limit = "10s"\n'
     )
 
     said = loadgen("run", profile, "--chain", chain, "--output", tmp_path / "runs")
