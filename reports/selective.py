@@ -94,6 +94,8 @@ def _say(filtered: int, known: int, steps: Sequence[SelectiveStep]) -> list[str]
         if step["valid"]
     ]
     both = [(step, one, other) for step, one, other in told if one is not None and other is not None]
+    # where mail comes in at several places, the outermost is the one to speak of
+    both = [each for each in both if each[0]["entry"] == both[0][0]["entry"]]
     if both:
         step, one, other = both[-1]
         assert one is not None and other is not None  # noqa: S101, PT018 (just chosen so)

@@ -63,6 +63,26 @@ def test_report_shows_them_side_by_side(tmp_path: Path) -> None:
     assert "75% of the mail went through the filter" in text
 
 
+def test_kind_that_an_entry_has_none_of_has_no_row_there(tmp_path: Path) -> None:
+    directory = make_run(tmp_path / "run", Made(concurrencies=(4,), entries=("front", "inside")))
+    let_pass_by(directory)
+    inside = "(SELECT message.id FROM message JOIN entry USING (step))"
+    mine = f"(SELECT queue_id FROM queue_entry WHERE rtrim(ltrim(message_id, '<'), '@loadgen.invalid>') IN {inside})"
+    assert change(directory, f"DELETE FROM delivery WHERE station = 'feed' AND queue_id IN {mine}")
+    assert change(directory, f"DELETE FROM scan WHERE queue_id IN {mine}")
+
+    split = summary_of(directory)["selective"]
+
+    assert [(step["entry"], step["filtered"]["messages"] > 0) for step in split["steps"]] == [
+        ("front", True),
+        ("inside", False),
+    ]
+    words = Page((directory / "report.html").read_text()).words
+    words = words[words.index("Filtered and unfiltered mail") :]
+    assert [word for word in words if word in ("filtered", "unfiltered")] == ["filtered", "unfiltered", "unfiltered"]
+    assert split["sentences"][1].startswith("At N = 4 half of the filtered mail")
+
+
 def test_message_that_the_log_does_not_know_is_of_neither_kind(tmp_path: Path) -> None:
     directory = make_run(tmp_path / "run", Made(concurrencies=(4,)))
     let_pass_by(directory)
