@@ -33,6 +33,8 @@ _START_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 10.0
 _RESTART_AFTER_S = (0.0, 1.0, 2.0, 4.0)
 """Waits before each attempt to start a collector again: a connection that broke may take a moment to come back."""
+_MOST_RESTARTS = 10
+"""Of one run; something is wrong with a collector that dies more often."""
 
 
 class Crew:
@@ -87,6 +89,7 @@ class Crew:
         self._log_places: dict[str, list[int]] = {}
         """How far the logs have been read; a collector that is started again goes on there."""
         self._restarting: asyncio.Task[None] | None = None
+        self._restarts = 0
 
     def now(self) -> float:
         """Return the present instant on the run's clock, seconds."""
@@ -164,7 +167,7 @@ class Crew:
     async def _restart_collector(self, text: str) -> None:
         """Start it again after it has died; what the logs said meanwhile is read, gauges of the time between are missing."""
         since, problem = self.now(), text
-        for wait_s in _RESTART_AFTER_S:
+        for wait_s in _RESTART_AFTER_S if self._restarts <= _MOST_RESTARTS else ():
             await asyncio.sleep(wait_s)
             try:
                 await self._start_collector()
@@ -325,6 +328,7 @@ class Crew:
             # nobody sees the queue or the disk meanwhile
             self.gauges, self.empty_since, self.resting_since = {}, None, None
             if self._restarting is None or self._restarting.done():
+                self._restarts += 1
                 self._restarting = asyncio.create_task(self._restart_collector(text))
             return
         self.remark(child, "exit", text)

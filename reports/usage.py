@@ -27,6 +27,9 @@ def read_cost(run: Run, hold: Hold | None, deliveries: int) -> Cost:
     lags = lag[1][(lag[0] >= hold.began_at) & (lag[0] < hold.ended_at)] if hold is not None else np.empty(0)
     length = hold.ended_at - hold.began_at if hold is not None else 0.0
     busy = mean_gauge(run, "host.cpu_busy", hold)
+    # where the chain is on another host, of ours only the collector is there
+    is_elsewhere = bool((run.meta.get("chain") or {}).get("collector"))
+    beside = (own["collector"] or 0.0) if is_elsewhere else (total or 0.0)
     return Cost(
         chain_cores=chain,
         chain_cpu_s_per_message=chain * length / deliveries if chain is not None and deliveries else None,
@@ -37,7 +40,7 @@ def read_cost(run: Run, hold: Hold | None, deliveries: int) -> Cost:
         conductor_cores=own["conductor"],
         own_cores=total,
         own_share=total / chain if total is not None and chain else None,
-        others_cores=max(0.0, busy - chain - (total or 0.0)) if busy is not None and chain is not None else None,
+        others_cores=max(0.0, busy - chain - beside) if busy is not None and chain is not None else None,
         generator_lag_s=float(lags.max()) if len(lags) else None,
     )
 

@@ -80,7 +80,7 @@ class Collector:
         self._at = 0.0
         self._last_at: float | None = None
         self._told: set[str] = set()
-        self._target = Target(chain, remark=self._add_remark, proc=proc)
+        self._target = Target(chain, remark=self._add_remark, proc=proc, own_only=own_only)
         registry = (processes.make_samplers,) if own_only else REGISTRY
         self._samplers = [sampler for make in registry for sampler in make(self._target)]
         self._maillog: MaillogParser | None = None

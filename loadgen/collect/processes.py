@@ -154,13 +154,15 @@ class OwnCpu:
 
     reading = "own.*"
 
-    def __init__(self, watch: Mapping[str, int], proc: str) -> None:
+    def __init__(self, watch: Mapping[str, int], proc: str, *, alone: bool) -> None:
         self._watch = watch
         self._proc = proc
+        self._alone = alone
 
     def sample(self, at: float) -> dict[str, float]:  # noqa: ARG002 (a sampler)
         """Return the CPU seconds of each process that still runs."""
-        values = {"own.collector_cpu_s": time.process_time()}
+        # beside a collector on the chain's host, that one's are what is called the collector's
+        values = {} if self._alone else {"own.collector_cpu_s": time.process_time()}
         for name, pid in self._watch.items():
             if name != "collector" and (process := read_process(self._proc, pid)) is not None:
                 values[f"own.{name}_cpu_s"] = process.own_cpu_s
@@ -169,7 +171,7 @@ class OwnCpu:
 
 def make_samplers(target: Target) -> list[Sampler]:
     """Return the samplers for those daemons that the target has, and for our own processes."""
-    samplers: list[Sampler] = [OwnCpu(target.watch, target.proc)]
+    samplers: list[Sampler] = [OwnCpu(target.watch, target.proc, alone=target.own_only)]
     daemons: list[Daemon] = []
     if target.postfix is not None and target.chain.postfix is not None:
         samplers.append(PostfixServices(target.postfix, target.chain.postfix.feed))

@@ -43,6 +43,8 @@ class Target:
     """Our own processes: name to process id; changes during a run."""
     remark: Callable[[str, str, str], None] = _ignore
     proc: str = "/proc"
+    own_only: bool = False
+    """The chain is on another host, with a collector there."""
     postfix: PostfixDaemon | None = field(init=False, default=None)
     amavis: AmavisDaemon | None = field(init=False, default=None)
 

@@ -1,5 +1,6 @@
 """A chain on another host: real daemons in a network namespace, sampled by a collector there whose clock is another one."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -116,6 +117,11 @@ def test_collector_on_the_chains_host_sees_it_on_our_clock_and_comes_back_when_i
         )[0]
         assert early > 0, "scanned before it was sent: the clocks were not brought together"
         assert late < 10
+        own = [
+            value
+            for (value,) in record.query("SELECT value FROM sample WHERE name = 'own.collector_cpu_s' ORDER BY at")
+        ]
+        assert sum(after < before for before, after in itertools.pairwise(own)) == 1, "only its restart sets it back"
         names = {name for (name,) in record.query("SELECT DISTINCT name FROM sample")}
     assert {"queue.active", "amavis.busy", "chain.cpu_s", "host.cpu_busy", "own.generator_cpu_s"} <= names
 
