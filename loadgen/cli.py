@@ -16,6 +16,7 @@ import typer
 
 from loadgen.cli_check import check
 from loadgen.cli_collect import collect
+from loadgen.cli_compare import CompareCommand, compare
 from loadgen.cli_lab import lab_app
 from loadgen.errors import ExitCode, LoadgenError
 from loadgen.output import JsonOption, put, say
@@ -36,6 +37,10 @@ app = typer.Typer(
 )
 app.add_typer(lab_app, name="lab")
 app.command(epilog="Examples:  loadgen check  |  loadgen check --chain mx.toml --json")(check)
+app.command(
+    cls=CompareCommand,
+    epilog="Examples:  loadgen compare runs/old-* -- runs/new-*  |  loadgen compare --paired A B -- C D",
+)(compare)
 app.command(epilog='Example, in a chain file:  collector = ["ssh", "mx1", "loadgen", "collect"]')(collect)
 
 

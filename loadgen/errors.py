@@ -17,6 +17,7 @@ __all__ = [
     "SafetyError",
     "TableError",
     "UnreachableError",
+    "UnusableRunError",
     "UsageError",
 ]
 
@@ -58,6 +59,12 @@ class CollectorError(LoadgenError):
 
 class RunFileError(LoadgenError):
     """A run directory is missing, foreign, or of a format not known here."""
+
+
+class UnusableRunError(LoadgenError):
+    """A run that is there and whose result cannot be used: incomplete, invalid, or of another load."""
+
+    exit_code = ExitCode.INVALID_RESULT
 
 
 class TableError(LoadgenError):
