@@ -1,6 +1,7 @@
 """The command `loadgen compare`: is one set of runs better than another."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,7 @@ def compare(
         bool, typer.Option("--paired", help="The runs were taken in pairs, one of each side, in this order.")
     ] = False,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write it as Markdown.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write it as a page with figures.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare runs of one profile: improved, equivalent, regression or inconclusive, with intervals."""
@@ -61,13 +63,13 @@ def compare(
                 summaries.append(analyse(reader))
         sides.append(summaries)
     found = compare_runs(sides[0], sides[1], margin=margin, paired=paired)
+    names = [[path.name for path in paths] for paths in (base, candidate)]
     if markdown is not None:
-        names = [", ".join(path.name for path in paths) for paths in (base, candidate)]
-        try:
-            markdown.write_text(render_markdown(found, names[0], names[1]))
-        except OSError as error:
-            raise UsageError(f"{markdown}: {error.strerror}") from error
-        say(f"written: {markdown}")
+        _write(markdown, render_markdown(found, ", ".join(names[0]), ", ".join(names[1])))
+    if html is not None:
+        from reports.comparisonhtml import render_comparison_html  # lazily: only a page pays for the figures
+
+        _write(html, render_comparison_html(found, names[0], names[1], time.time()))
     if as_json:
         put(json.dumps(found, indent=2))
     else:
@@ -78,3 +80,11 @@ def compare(
             "inconclusive": ExitCode.INVALID_RESULT,
         }.get(found["verdict"], ExitCode.OK)
     )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    say(f"written: {path}")

@@ -8,6 +8,8 @@ from reports.runcomparison import Compared, Comparison
 
 __all__ = ["print_comparison", "render_markdown"]
 
+_NARROW = 100
+"""Columns: below this the tables leave out what matters less."""
 _MARKS = {"improved": "green", "equivalent": "green", "regression": "red", "inconclusive": "yellow"}
 
 
@@ -23,20 +25,22 @@ def print_comparison(found: Comparison, console: Console) -> None:
         )
     for title, rows in (("", found["metrics"]), ("throughput", found["curve"])):
         if rows:
-            console.print(_make_table(title, rows))
+            console.print(_make_table(title, rows, wide=console.width >= _NARROW))
     for note in found["notes"]:
         console.print(f"[dim]{clean_for_terminal(note)}[/]", highlight=False)
 
 
-def _make_table(title: str, rows: list[Compared]) -> Table:
+def _make_table(title: str, rows: list[Compared], *, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column(title, no_wrap=True)
-    for name in ("base", "candidate", "change", "95 %", "margin", "detectable"):
-        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
+    heads = ("base", "candidate", "change", "95 %", "margin", "detectable")
+    shown = len(heads) if wide else len(heads) - 2
+    for name in heads[:shown]:
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         label, *cells = _cells(row)
-        table.add_row(label, *cells, f"[{_MARKS[row['verdict']]}]{row['verdict']}[/]")
+        table.add_row(label, f"[{_MARKS[row['verdict']]}]{row['verdict']}[/]", *cells[:shown])
     return table
 
 
@@ -70,7 +74,7 @@ def _cells(row: Compared) -> tuple[str, ...]:
         _number(row, row["base"]),
         _number(row, row["candidate"]),
         f"{row['ratio'] - 1:+.1%}",
-        f"{interval[0] - 1:+.1%} to {interval[1] - 1:+.1%}" if interval else "-",
+        f"{interval[0] - 1:+.1%}..{interval[1] - 1:+.1%}" if interval else "-",
         f"{row['margin']:.0%}",
         f"{row['detectable']:.1%}" if row["detectable"] is not None else "-",
     )

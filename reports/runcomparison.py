@@ -31,9 +31,9 @@ class _Metric:
 
 _METRICS = (
     _Metric("delivered_per_s", "delivered, msg/s", True, None, lambda s, _, most: _capacity(s, most)),
-    _Metric("response_p50_light_s", "response p50 with the least load", False, 0.1, lambda _, least, __: least["response_s"]["p50"]),
-    _Metric("response_p95_light_s", "response p95 with the least load", False, 0.1, lambda _, least, __: least["response_s"]["p95"]),
-    _Metric("cpu_s_per_message", "CPU of the chain for a message", False, 0.05, lambda s, _, __: s["cost"]["chain_cpu_s_per_message"]),
+    _Metric("response_p50_light_s", "response p50, least load", False, 0.1, lambda _, least, __: least["response_s"]["p50"]),
+    _Metric("response_p95_light_s", "response p95, least load", False, 0.1, lambda _, least, __: least["response_s"]["p95"]),
+    _Metric("cpu_s_per_message", "CPU per message", False, 0.05, lambda s, _, __: s["cost"]["chain_cpu_s_per_message"]),
     _Metric("memory_bytes", "memory of the filter", False, 0.1, lambda _, __, most: most["memory_bytes"]),
 )  # fmt: skip
 """The first one decides."""

@@ -8,6 +8,7 @@ import pytest
 
 from tests.command import loadgen
 from tests.make_run import Made, change, make_run, set_meta
+from tests.page import Page
 
 
 def make_side(tmp_path: Path, name: str, services: tuple[float, ...], **made: Any) -> list[Path]:
@@ -59,6 +60,24 @@ def test_few_scattered_runs_decide_nothing_and_say_how_many_would(tmp_path: Path
     assert said.returncode == 4
     assert "inconclusive" in said.stdout
     assert "runs on each side would do" in said.stdout
+
+
+def test_page_has_the_verdict_the_tables_and_both_figures_and_loads_nothing(tmp_path: Path) -> None:
+    base, candidate = make_side(tmp_path, "a", SAME), make_side(tmp_path, "b", SLOWER)
+    set_meta(candidate[0], "settings", {"main.cf": "<script>alert(1)</script> = 1"})
+
+    loadgen("compare", "--html", tmp_path / "c.html", *base, "--", *candidate)
+
+    text = (tmp_path / "c.html").read_text()
+    page = Page(text)
+    words = " ".join(page.words)
+    assert "Regression" in words
+    assert "Load by load" in words
+    assert "a0" in page.words
+    assert set(json.loads(page.data["figures"])) == {"changes", "curves"}
+    assert not [link for link in page.links if link[2].startswith(("http", "//"))]
+    assert "<script>alert" not in text
+    assert page.handlers == []
 
 
 @pytest.mark.parametrize("what", ["incomplete", "another load"])
