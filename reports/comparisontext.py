@@ -31,7 +31,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
 
 
 def _make_table(title: str, rows: list[Compared], *, wide: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column(title, no_wrap=True)
     table.add_column("", no_wrap=True)
     heads = ("base", "candidate", "change", "95 %", "margin", "detectable")
@@ -82,7 +82,7 @@ def _cells(row: Compared) -> tuple[str, ...]:
 
 def _number(row: Compared, values: list[float]) -> str:
     mean = sum(values) / len(values)
-    if row["metric"].endswith("_s"):
+    if row["metric"].startswith("response_"):
         return f"{mean * 1000:.0f} ms"
     if row["metric"] == "cpu_s_per_message":
         return f"{mean * 1000:.1f} ms"
