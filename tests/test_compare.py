@@ -1,6 +1,7 @@
 """`loadgen compare`: run directories in, a verdict with its evidence out, and an exit code for a gate."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def test_same_chain_is_equivalent_and_passes(tmp_path: Path) -> None:
     assert said.returncode == 0, said.stdout + said.stderr
     text = (tmp_path / "c.md").read_text()
     assert text.startswith("### loadgen: equivalent")
-    assert "| delivered, msg/s | 39.9" in text or "| delivered, msg/s | 40.0" in text
-    assert "| response p50, least load | 100 ms | 100 ms |" in text
+    assert re.search(r"\| delivered, msg/s \| (39|40)\.\d\d \| (39|40)\.\d\d \|", text), text
+    assert re.search(r"\| response p50, least load \| \d\d+ ms \|", text), text
 
 
 def test_few_scattered_runs_decide_nothing_and_say_how_many_would(tmp_path: Path) -> None:
