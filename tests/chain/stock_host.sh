@@ -80,4 +80,5 @@ stop_amavisd
 cat /usr/share/amavis/conf.d/[0-9]* /etc/amavis/conf.d/[0-9]* >/etc/amavisd.conf
 rm -r /etc/amavis/conf.d
 amavisd -c /etc/amavisd.conf start
+timeout 30 bash -c 'until (echo >/dev/tcp/127.0.0.1/10024) 2>/dev/null; do sleep 0.1; done'
 "$@" check --write single.toml >single.out 2>&1 || echo $? >single.exit
