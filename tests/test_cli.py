@@ -199,5 +199,5 @@ def test_unknown_entry_is_refused_with_those_there_are(tmp_path: Path) -> None:
     said = loadgen("run", "quick", "--chain", "reference", "--entry", "back", cwd=tmp_path)
 
     assert said.returncode == 2
-    assert '--entry: got "back", want one of front, submission, pickup, filter, reinjection' in said.stderr
+    assert '--entry: got "back", want one of front, inside, submission, pickup, filter, reinjection' in said.stderr
     assert list(tmp_path.iterdir()) == []
