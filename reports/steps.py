@@ -188,6 +188,8 @@ def _describe_step(run: Run, plan: dict[str, Any], times: StationTimes, left: Fl
         valid=True,
         reasons=[],
     )
+    if entry == "pickup":  # sendmail and postdrop come and go too fast to be told apart from what is not ours
+        row["cost"]["others_cores"] = None
     row["reasons"] = find_reasons(row, _surroundings(run, plan, hold, rate.steady, pacing, telemetry))
     row["valid"] = not row["reasons"]
     return row

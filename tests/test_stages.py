@@ -110,3 +110,13 @@ def test_run_of_an_earlier_format_was_put_in_at_the_front(tmp_path: Path) -> Non
     change(directory, "UPDATE meta SET value = '2' WHERE key = 'format'")
 
     assert {step["entry"] for step in summary_of(directory)["steps"]} == {"front"}
+
+
+def test_processes_of_sendmail_are_not_taken_for_somebody_elses(tmp_path: Path) -> None:
+    directory = make_run(tmp_path / "run", Made(concurrencies=(4,), entries=("front", "pickup")))
+    change(directory, "UPDATE sample SET value = value + 1.5 WHERE name = 'host.cpu_busy'")
+
+    reasons = {step["entry"]: " ".join(step["reasons"]) for step in summary_of(directory)["steps"]}
+
+    assert "something else on this host" in reasons["front"]
+    assert reasons["pickup"] == ""
