@@ -12,6 +12,8 @@ from dataclasses import dataclass
 __all__ = ["Plateau", "Point", "find_plateau", "mean_rate"]
 
 _MARGIN = 0.05
+_NOISE_MARGIN = 0.15
+"""A point that is lower by no more than this is on the plateau, too, where the intervals explain the difference."""
 _LEAST_CLIMB = 1.25
 """The plateau must be seen up to at least this much beyond its first concurrency ..."""
 _LEAST_GAIN = 0.25
@@ -54,7 +56,7 @@ def find_plateau(points: Sequence[Point]) -> Plateau | None:
     if len(curve) < 2:
         return None
     best = max(curve, key=lambda p: p.per_s)
-    flat = [p for p in curve if p.per_s >= (1 - _MARGIN) * best.per_s]
+    flat = [p for p in curve if _is_as_good(p, best)]
     first = flat[0]
     last = curve[-1]
     climb = last.concurrency / first.concurrency
@@ -72,6 +74,14 @@ def find_plateau(points: Sequence[Point]) -> Plateau | None:
         steps=tuple(p.step for p in members),
         fall=-fall if fall < -_MARGIN and significant else None,
     )
+
+
+def _is_as_good(point: Point, best: Point) -> bool:
+    """Return whether *point* carries what the best one does, within the margin or within what is noise."""
+    if point.per_s >= (1 - _MARGIN) * best.per_s:
+        return True
+    explained = best.per_s - point.per_s <= math.hypot(best.error, point.error)
+    return explained and point.per_s >= (1 - _NOISE_MARGIN) * best.per_s
 
 
 def mean_rate(points: Sequence[Point]) -> tuple[float, tuple[float, float]]:

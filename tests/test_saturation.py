@@ -60,6 +60,20 @@ def test_saturation_point_is_the_first_on_an_established_plateau(curve: dict[int
     assert (got and got.concurrency) == want
 
 
+def test_one_good_step_on_a_noisy_machine_is_not_growth() -> None:
+    noisy = [Point(0, 4, 10.6, (9.6, 11.6)), Point(1, 8, 9.6, (7.9, 11.3)), Point(2, 16, 11.9, (10.9, 13.0))]
+    exact = [Point(p.step, p.concurrency, p.per_s, (0.99 * p.per_s, 1.01 * p.per_s)) for p in noisy]
+    rising = [Point(0, 4, 8.0, (5.0, 11.0)), Point(1, 8, 10.0, (7.0, 13.0)), Point(2, 16, 12.0, (9.0, 15.0))]
+
+    got = find_plateau(noisy)
+
+    assert got is not None
+    assert got.concurrency == 4
+    assert got.interval[0] < 11 < got.interval[1]
+    assert find_plateau(exact) is None
+    assert find_plateau(rising) is None, "a third more is growth, however vague"
+
+
 def test_repeats_of_one_concurrency_are_no_larger_step() -> None:
     same = [Point(0, 4, 40, (39.7, 40.3)), Point(1, 4, 40.1, (39.8, 40.4))]
 
