@@ -103,7 +103,9 @@ def mean_rate(points: Sequence[Point]) -> tuple[float, tuple[float, float]]:
         spread = sum(w * (p.per_s - mean) ** 2 for w, p in zip(weights, points, strict=True))
         # the weights are of half-widths at 95 %, the test is of standard errors
         if spread * _NORMAL_95**2 > float(chdtri(df, 0.1)):
-            half = max(half, float(stdtrit(df, 0.975)) * math.sqrt(spread / df / total))
+            # of two values a spread can hardly be told: the interval then reaches over both of theirs
+            scatter = float(stdtrit(df, 0.975)) * math.sqrt(spread / df / total)
+            half = max(half, scatter if df > 1 else max(abs(p.per_s - mean) + p.error for p in points))
     return mean, (max(0.0, mean - half), mean + half)
 
 

@@ -74,6 +74,13 @@ def test_one_good_step_on_a_noisy_machine_is_not_growth() -> None:
     assert find_plateau(rising) is None, "a third more is growth, however vague"
 
 
+def test_two_steps_that_scatter_have_an_interval_over_both_of_theirs() -> None:
+    mean, interval = mean_rate([Point(0, 4, 10.6, (9.6, 11.6)), Point(1, 16, 12.6, (11.9, 13.3))])
+
+    assert interval[0] <= 9.6 < mean < 13.3 <= interval[1]
+    assert interval[1] - interval[0] < 6
+
+
 def test_repeats_of_one_concurrency_are_no_larger_step() -> None:
     same = [Point(0, 4, 40, (39.7, 40.3)), Point(1, 4, 40.1, (39.8, 40.4))]
 
