@@ -114,9 +114,7 @@ def _list(directory: str, changed_ns: int) -> _Listing:
     """Return what is in *directory*; nothing is looked at but the names as a whole, a hundred thousand of them in a moment."""
     names = os.listdir(directory)  # noqa: PTH208 (pathlib would make an object of each)
     hashed = _HASHES.intersection(names)
-    # a file that is still being written has a dot in its name; mostly there is none
-    files = len(names) if "".join(names).isalnum() else sum(map(str.isalnum, names))
-    return _Listing(changed_ns, files - len(hashed), tuple(sorted(hashed)))
+    return _Listing(changed_ns, sum(map(str.isalnum, names)) - len(hashed), tuple(sorted(hashed)))
 
 
 def _walk(directory: str) -> Iterator[str]:

@@ -40,6 +40,7 @@ class Configuration:
 
     directory: Path
     amavis: dict[str, Any]
+    amavis_file: Path
 
     @property
     def etc(self) -> Path:
@@ -48,9 +49,13 @@ class Configuration:
     def postconf(self, *arguments: str) -> None:
         subprocess.run(["postconf", "-c", str(self.etc), *arguments], check=True)
 
-    def read(self, **changes: Any) -> Facts:
-        facts = read_facts(self.etc, "amavisfeed", None)
-        return replace(facts, amavis={**self.amavis, **changes}, amavis_unread="")
+    def read(self, perl: str = "") -> Facts:
+        """Read Postfix's files, and amavisd's with *perl* at its end; without it, as they were read once for all tests."""
+        if perl:
+            file = self.directory / "amavisd-broken.conf"
+            file.write_text(f"{self.amavis_file.read_text()}{perl}\n1;\n")
+            return read_facts(self.etc, "amavisfeed", file)
+        return replace(read_facts(self.etc, "amavisfeed", None), amavis=self.amavis, amavis_unread="")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def recommended(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
     path = amavis.write_configuration(directory, filter_=FILTER, reinjection=BACK, processes=2)
     known, why = read_amavis(path)
     assert not why
-    made = Configuration(directory, known)
+    made = Configuration(directory, known, path)
     made.postconf("-e", "strict_rfc821_envelopes=yes")
     return made
 
@@ -73,7 +78,7 @@ def recommended(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
 def chain(recommended: Configuration, tmp_path: Path) -> Configuration:
     """A copy to be broken."""
     shutil.copytree(recommended.etc, tmp_path / "etc")
-    return Configuration(tmp_path, recommended.amavis)
+    return Configuration(tmp_path, recommended.amavis, recommended.amavis_file)
 
 
 def problems(facts: Facts) -> dict[str, Result]:
@@ -123,8 +128,8 @@ def test_configuration_that_amavisd_cannot_read_is_unknown_and_says_why(tmp_path
 
 # -- each rule, broken ------------------------------------------------------------------------------------
 
-Break = Callable[[Configuration], dict[str, Any] | None]
-"""Breaks one thing; returns what amavisd would say differently."""
+Break = Callable[[Configuration], str | None]
+"""Breaks one thing in Postfix's files, or returns what breaks it in amavisd's."""
 
 
 def postconf(*commands: tuple[str, ...]) -> Break:
@@ -139,16 +144,13 @@ def option(name: str, value: str | None, service: str = BACK_SERVICE) -> Break:
     return postconf(("-PX", f"{service}/{name}") if value is None else ("-P", f"{service}/{name}={value}"))
 
 
-def said(**values: Any) -> Break:
-    return lambda _: values
+def perl(text: str) -> Break:
+    return lambda _: text
 
 
 def both(*several: Break) -> Break:
-    def apply(chain: Configuration) -> dict[str, Any]:
-        changes: dict[str, Any] = {}
-        for one in several:
-            changes |= one(chain) or {}
-        return changes
+    def apply(chain: Configuration) -> str:
+        return "".join(one(chain) or "" for one in several)
 
     return apply
 
@@ -203,8 +205,8 @@ BROKEN: list[tuple[str, Break, set[str]]] = [
     ("C09", option("lmtp_tls_note_starttls_offer", "yes", FEED), set()),
     ("C10", postconf(("-F", (f"{FEED}/command=lmtp -o lmtp_data_done_timeout = 1200 -o lmtp_send_xforward_command=yes "
                       "-o lmtp_discard_lhlo_keywords=pipelining"))), set()),
-    ("C11", said(forward_method="smtp:[127.0.0.1]:9", notify_method="smtp:[127.0.0.1]:9"), set()),
-    ("C12", said(inet_socket_port=[10026, 10027]), set()),
+    ("C11", perl("$forward_method = $notify_method = 'smtp:[127.0.0.1]:9';"), set()),
+    ("C12", perl("$inet_socket_port = [10026, 10027];"), set()),
     ("C13", option("content_filter", None), set()),
     ("C14", both(table("header_checks", f"/^X-Filter:/ {FILTERING}", "regexp"),
                  option("receive_override_options", "no_unknown_recipient_checks,no_milters")), {"C15"}),
@@ -242,9 +244,9 @@ BROKEN: list[tuple[str, Break, set[str]]] = [
     ("C45", both(DUAL, postconf(("-M", "127.0.0.1:465/inet=127.0.0.1:465 inet n - n - - smtpd"))), set()),
     ("C47", option("lmtp_discard_lhlo_keywords", None, FEED), set()),
     ("C48", both(BY_SMTP, option("disable_mime_output_conversion", "no", FEED)), set()),
-    ("C49", said(max_requests=2), set()),
-    ("C50", said(smtpd_timeout=60), set()),
-    ("C51", said(bypass_virus_checks_maps=[1], bypass_spam_checks_maps=[1]), set()),
+    ("C49", perl("$max_requests = 2;"), set()),
+    ("C50", perl("$smtpd_timeout = 60;"), set()),
+    ("C51", perl("@bypass_virus_checks_maps = @bypass_spam_checks_maps = (1);"), set()),
 ]  # fmt: skip
 """Rule, what breaks it, and the rules that are broken with it because they ask for the same."""
 
@@ -259,9 +261,9 @@ def test_every_rule_that_can_be_broken_is() -> None:
 def test_rule_is_found_broken_and_its_own_command_mends_it(
     rule: str, breaks: Break, also: set[str], chain: Configuration
 ) -> None:
-    changes = breaks(chain) or {}
+    changes = breaks(chain) or ""
 
-    found = problems(chain.read(**changes))
+    found = problems(chain.read(changes))
 
     assert set(found) == {rule} | also, {name: [one.found for one in result.problems] for name, result in found.items()}
     for one in found[rule].problems:
@@ -272,7 +274,7 @@ def test_rule_is_found_broken_and_its_own_command_mends_it(
     if all(mend.startswith(("postconf", "postmap")) for mend in mends):
         for mend in mends:
             run_mend(chain, mend)
-        left = problems(chain.read(**changes))
+        left = problems(chain.read(changes))
         assert rule not in left, (mends, [one.found for one in left[rule].problems])
     else:
         assert all(mend.startswith(("in ", "use ", "set ")) for mend in mends), mends
@@ -327,7 +329,7 @@ def test_port_that_nothing_answers_at_is_explained_from_this_host(chain: Configu
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # bound, and nobody listens
         chain.postconf("-e", f"content_filter=amavisfeed:[127.0.0.1]:{port}")
-        got = probe(chain.read(forward_method=f"smtp:[127.0.0.1]:{port + 1}"), None, "nobody asked for it")
+        got = probe(chain.read(f"$forward_method = 'smtp:[127.0.0.1]:{port + 1}';"), None, "nobody asked for it")
 
     assert got.state == "problem"
     assert f"127.0.0.1:{port}, the filter" in got.problems[0].where
