@@ -1,13 +1,12 @@
 """The command `loadgen check`: what is wrong with a chain, before it is measured."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loadgen.errors import ExitCode
+from loadgen.errors import ExitCode, UsageError
 from loadgen.output import JsonOption, put, say
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from loadgen.audit.auditing import Result
     from loadgen.audit.facts import Facts
+    from loadgen.chain.local import Discovery
     from loadgen.chain.spec import Chain
 
 __all__ = ["check"]
@@ -45,11 +45,14 @@ def check(
     from loadgen.audit.probes import find_way, probe
     from loadgen.audit.reading import read_facts
 
-    source = _find_source(chain)
-    facts = read_facts(source.directory, source.feed, source.amavis_configuration)
-    if write is not None:
-        _write_chain_file(chain, write, facts)
-    way, why_not = find_way(facts, source.chain, source.why_no_chain, recipient)
+    if write is not None and chain != "local":
+        raise UsageError(f"--write: got --chain {chain}, want --chain local; a chain file is written already")
+    if chain == "local":
+        facts, found, why_no_chain = _read_this_host(write)
+    else:
+        found, why_no_chain = _read_chain_file(chain), ""
+        facts = read_facts(*_find_sources(chain, found))
+    way, why_not = find_way(facts, found, why_no_chain, _DOMAIN, recipient)
     results = sorted([*apply_rules(facts), probe(facts, way, why_not)], key=lambda result: result.rule.id)
     if as_json:
         put(json.dumps({"directory": str(facts.directory), "rules": describe_results(results)}, indent=2))
@@ -58,36 +61,43 @@ def check(
     raise typer.Exit(ExitCode.EXPECTATION_MISSED if has_errors(results) else ExitCode.OK)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where a chain's configuration is, and the chain as far as it is known."""
+def _read_this_host(write: Path | None) -> "tuple[Facts, Chain | None, str]":
+    """Return what this host's configuration says, its chain, or why there is none that could be measured.
 
-    directory: Path
-    feed: str
-    amavis_configuration: Path | None
-    chain: "Chain | None"
-    why_no_chain: str = ""
-
-
-def _find_source(wanted: str) -> _Source:
-    """Return where the configuration is that *wanted* means.
+    What is found for a chain file is written to *write*.
 
     Raises:
-        ChainError: no Postfix here, or a chain file that does not say where it is.
+        ChainError: no Postfix here, or that file cannot be written.
     """
+    from loadgen.audit.reading import read_facts
     from loadgen.chain import postfix
-    from loadgen.chain.choice import choose_chain
-    from loadgen.chain.local import find_amavis_configuration, find_local_chain
+    from loadgen.chain.local import discover, find_amavis_configuration, make_local_chain
     from loadgen.errors import ChainError
 
-    if wanted == "local":
-        if postfix.find_postfix() is None:
-            raise ChainError("local: no Postfix on this host; give a chain file with --chain")
-        (directory,) = postfix.read_main(None, "config_directory")
-        try:
-            return _Source(Path(directory), "", find_amavis_configuration(), find_local_chain(_DOMAIN))
-        except ChainError as error:
-            return _Source(Path(directory), "", find_amavis_configuration(), None, str(error))
+    if postfix.find_postfix() is None:
+        raise ChainError("local: no Postfix on this host; give a chain file with --chain")
+    (directory,) = postfix.read_main(None, "config_directory")
+    facts = read_facts(Path(directory), "", find_amavis_configuration())
+    known = discover(_DOMAIN, facts.hops[0].text if facts.hops else "", dict(facts.amavis))
+    if facts.amavis_unread:
+        known.missing["amavis.log"] = f"{facts.amavis_unread}; name its log, unless it logs to the mail log"
+    if write is not None:
+        _write_chain_file(write, known)
+    try:
+        return facts, make_local_chain(known), ""
+    except ChainError as error:
+        return facts, None, str(error)
+
+
+def _read_chain_file(wanted: str) -> "Chain":
+    """Return the chain that a chain file describes.
+
+    Raises:
+        ChainError: it is none that could be checked here.
+    """
+    from loadgen.chain.choice import choose_chain
+    from loadgen.errors import ChainError
+
     found = choose_chain(wanted).chain
     if found is None:
         raise ChainError(
@@ -95,24 +105,32 @@ def _find_source(wanted: str) -> _Source:
         )
     if found.collector is not None:
         raise ChainError(f"{wanted}: this chain is on another host (collector); run 'loadgen check' there")
-    if found.postfix is None or found.postfix.config_directory is None:
-        raise ChainError(f"{wanted}: its Postfix is not on this host; set postfix.config_directory")
-    configuration = found.amavis.configuration if found.amavis is not None else None
-    return _Source(found.postfix.config_directory, found.postfix.feed, configuration, found)
+    return found
 
 
-def _write_chain_file(wanted: str, path: Path, facts: "Facts") -> None:
-    """Write what is found of this host's chain, and say what is not.
+def _find_sources(wanted: str, chain: "Chain") -> tuple[Path, str, Path | None]:
+    """Return Postfix's directory, the feed's name and amavisd's configuration.
 
     Raises:
-        ChainError: another chain was asked for, or there is such a file.
+        ChainError: the file does not say where Postfix's is.
     """
-    from loadgen.chain.local import discover, render_chain_file
     from loadgen.errors import ChainError
 
-    if wanted != "local":
-        raise ChainError(f"--write: got --chain {wanted}, want --chain local; a chain file is written already")
-    known = discover(_DOMAIN, facts.hops[0].text if facts.hops else "")
+    if chain.postfix is None or chain.postfix.config_directory is None:
+        raise ChainError(f"{wanted}: its Postfix is not on this host; set postfix.config_directory")
+    configuration = chain.amavis.configuration if chain.amavis is not None else None
+    return chain.postfix.config_directory, chain.postfix.feed, configuration
+
+
+def _write_chain_file(path: Path, known: "Discovery") -> None:
+    """Write what was found as a chain file, and say what was not.
+
+    Raises:
+        ChainError: there is such a file, or it cannot be written.
+    """
+    from loadgen.chain.local import render_chain_file
+    from loadgen.errors import ChainError
+
     try:
         with path.open("x") as file:
             file.write(render_chain_file(known))

@@ -6,6 +6,7 @@ The reason comes from this host: what runs, what listens, what the log says.
 import os
 import smtplib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -13,16 +14,15 @@ import psutil
 from loadgen.audit.auditing import Result
 from loadgen.audit.facts import Facts, parse_method
 from loadgen.audit.rule import Answer, Rule, answer, unknown
+from loadgen.chain.local import find_mail_log
 from loadgen.chain.spec import Address, Chain
-from loadgen.errors import LoadgenError
+from loadgen.errors import ChainError, LoadgenError
 from loadgen.following import Way, follow_message
 from loadgen.safety import resolve_target
 
 __all__ = ["find_way", "probe"]
 
 _TIMEOUT_S = 5.0
-_DOMAIN = "loadgen.test"
-_MAIL_LOGS = ("/var/log/mail.log", "/var/log/maillog")
 _PASSAGE = "accepted, scanned, reinjected, delivered"
 _MENDS = {
     "refused": "its reply and its log say why; is the recipient one of its own domains?",
@@ -56,13 +56,16 @@ def probe(facts: Facts, way: Way | None, why_not: str = "") -> Result:
     return Result(_RULE, tuple(answers))
 
 
-def find_way(facts: Facts, chain: Chain | None, why_no_chain: str, recipient: str | None) -> tuple[Way | None, str]:
+def find_way(
+    facts: Facts, chain: Chain | None, why_no_chain: str, domain: str, recipient: str | None
+) -> tuple[Way | None, str]:
     """Return the way of a message through the filter, or None and why there is none.
 
     Args:
         facts: The configuration.
         chain: As far as it is known; its sink is where the message comes out.
         why_no_chain: Why it is not.
+        domain: Mail for it comes out at the sink.
         recipient: An address of the user's, instead of one whose mail comes out at the sink.
     """
     places = [Address(host=hop.host, port=int(hop.port)) for hop in facts.hops if hop.host and hop.port.isdigit()]
@@ -70,18 +73,25 @@ def find_way(facts: Facts, chain: Chain | None, why_no_chain: str, recipient: st
         return None, "no filter is configured"
     if chain is None and recipient is None:
         return None, f"{why_no_chain}; or name an address to send it to with --to"
-    parts = chain.postfix if chain is not None else None
-    logs = [parts.maillog if parts is not None else _named(facts.main.get("maillog_file", ""))]
-    if (daemon := facts.amavis) and not int(daemon.get("do_syslog") or 0):
-        logs.append(_named(str(daemon.get("logfile") or "")))
-    elif chain is not None and chain.amavis is not None:
-        logs.append(chain.amavis.log)
     return Way(
         filter=places[0],
-        recipient=recipient or f"check@{_DOMAIN}",
+        recipient=recipient or f"check@{domain}",
         sink=chain.sink if chain is not None and recipient is None else None,
-        logs=tuple(path for path in logs if path is not None and os.access(path, os.R_OK)),
+        logs=tuple(path for path in _find_logs(facts, chain) if os.access(path, os.R_OK)),
     ), ""
+
+
+def _find_logs(facts: Facts, chain: Chain | None) -> Iterator[Path]:
+    """Yield Postfix's log and amavisd's own, as far as they are known."""
+    if chain is not None and chain.postfix is not None and chain.postfix.maillog is not None:
+        yield chain.postfix.maillog
+    else:
+        with suppress(ChainError):  # without it the sink alone tells
+            yield find_mail_log(facts.main.get("maillog_file", ""))
+    if chain is not None and chain.amavis is not None and chain.amavis.log is not None:
+        yield chain.amavis.log
+    elif facts.amavis and not int(facts.amavis.get("do_syslog") or 0) and facts.amavis.get("logfile"):
+        yield Path(str(facts.amavis["logfile"]))
 
 
 _RULE = Rule(
@@ -114,10 +124,6 @@ def _follow(facts: Facts, way: Way) -> Answer:
     good = passage.outcome == "delivered"
     mend = "" if good else _MENDS[passage.outcome].format(directory=facts.directory, queue_id=passage.queue_id)
     return Answer(good, passage.text, where, _PASSAGE, mend, evidence=passage.lines)
-
-
-def _named(path: str) -> Path | None:
-    return Path(path) if path else next((one for one in map(Path, _MAIL_LOGS) if one.is_file()), None)
 
 
 def _ask(host: str, port: int, role: str) -> Answer:

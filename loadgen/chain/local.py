@@ -17,7 +17,15 @@ from loadgen.chain.amavis_reading import read_amavis
 from loadgen.chain.spec import Address, AmavisParts, Chain, PostfixParts
 from loadgen.errors import ChainError
 
-__all__ = ["Discovery", "discover", "find_amavis_configuration", "find_local_chain", "render_chain_file"]
+__all__ = [
+    "Discovery",
+    "discover",
+    "find_amavis_configuration",
+    "find_local_chain",
+    "find_mail_log",
+    "make_local_chain",
+    "render_chain_file",
+]
 
 _PID_FILES = (
     "/run/amavis/amavisd.pid",
@@ -82,7 +90,15 @@ def find_local_chain(domain: str) -> Chain:
     Raises:
         ChainError: no Postfix here, no filter configured, or the domain is not routed to a sink; says what to do.
     """
-    known = discover(domain)
+    return make_local_chain(discover(domain))
+
+
+def make_local_chain(known: Discovery) -> Chain:
+    """Return the chain that was found.
+
+    Raises:
+        ChainError: something without which nothing is measured was not; says what to do.
+    """
     for key in _NEEDED:
         if key in known.missing:
             raise ChainError(f"local: {known.missing[key]}")
@@ -99,12 +115,13 @@ def find_local_chain(domain: str) -> Chain:
     )  # fmt: skip
 
 
-def discover(domain: str, filtering: str = "") -> Discovery:
+def discover(domain: str, filtering: str = "", amavis: dict[str, Any] | None = None) -> Discovery:
     """Return what can be found of this host's chain.
 
     Args:
         domain: Recipient domain of the load.
         filtering: transport:[host]:port of a filter that only a table names; empty: where main.cf and master.cf say.
+        amavis: Settings as amavisd evaluates them, where it has been asked already; None: it is asked.
 
     Raises:
         ChainError: no Postfix on this host.
@@ -117,7 +134,7 @@ def discover(domain: str, filtering: str = "") -> Discovery:
     etc = Path(directory)
     known = Discovery({"postfix.config_directory": etc, "postfix.queue_directory": Path(queue)})
     known.found["postfix.syslog_name"] = syslog_name
-    values = _find_amavis(known)
+    values = _find_amavis(known, amavis)
     feed, filter_ = known.look("filter", lambda: _find_filter(etc, content_filter, filtering)) or ("", None)
     if filter_ is not None:
         known.found |= {"filter": filter_, "postfix.feed": feed}
@@ -126,7 +143,7 @@ def discover(domain: str, filtering: str = "") -> Discovery:
     known.look("front", lambda: _find_front(etc, back))
     known.look("submission", lambda: _find_submission(etc))
     known.look("sink", lambda: _find_sink(etc, domain))
-    known.look("postfix.maillog", lambda: _find_log(log))
+    known.look("postfix.maillog", lambda: find_mail_log(log))
     if feed:
         state = known.look("feed_processes", lambda: postfix.read_feed(etc, feed, back))
         if state is not None:
@@ -218,10 +235,10 @@ def _find_sink(etc: Path, domain: str) -> Address:
     return Address(host=_literal(hop["host"]), port=int(hop["port"]))
 
 
-def _find_amavis(known: Discovery) -> dict[str, Any]:
+def _find_amavis(known: Discovery, asked: dict[str, Any] | None) -> dict[str, Any]:
     """Note what is known of amavisd, and return its settings as it evaluates them; none where it cannot."""
     configuration = find_amavis_configuration()
-    values, why = read_amavis(configuration) if configuration is not None else ({}, "")
+    values, why = (asked, "") if asked is not None else read_amavis(configuration)
     if configuration is not None:
         known.found["amavis.configuration"] = configuration
     pid_file = known.look("amavis.pid_file", lambda: _find_pid_file(str(values.get("pid_file") or "")))
@@ -254,7 +271,12 @@ def find_amavis_configuration() -> Path | None:
     return next((path for path in map(Path, _CONFIGURATIONS) if path.exists()), None)
 
 
-def _find_log(named: str) -> Path:
+def find_mail_log(named: str) -> Path:
+    """Return the mail log: the one that main.cf has *named*, else where syslog puts it.
+
+    Raises:
+        ChainError: there is none.
+    """
     path = Path(named) if named else next((path for path in map(Path, _MAIL_LOGS) if path.is_file()), None)
     if path is None:
         raise ChainError(
