@@ -192,4 +192,7 @@ def _print_results(results: "Sequence[Result]", *, everything: bool) -> None:
     others = [f"{sum(one.state == state for one in results)} {state}" for state in ("ok", "not applicable", "unknown")]
     console.print(f"{len(results)} rules: {', '.join(counts)}; {', '.join(others)}", highlight=False)
     if any(one.mend.startswith("postconf") for result in shown for one in result.problems):
-        console.print("After mending: postfix reload", highlight=False)
+        console.print(
+            "After mending: postfix reload, then amavisd reload, whose open sessions are with processes of the old settings",
+            highlight=False,
+        )
