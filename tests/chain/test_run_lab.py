@@ -209,3 +209,20 @@ def test_load_put_straight_on_amavisd_is_answered_for_recipient_by_recipient(tmp
         # amavisd answers when the message is back in Postfix's queue: its words tell under which id
         assert all("queued as" in reply for (reply,) in reader.query("SELECT reply FROM message"))
         assert reader.query("SELECT DISTINCT recipients FROM message") == [(3,)]
+
+
+def test_two_workers_load_the_real_chain_and_every_message_of_both_is_followed(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path / "p.toml", [(6, "5s")])
+    said = loadgen("run", profile, "--chain", "lab", "--workers", "2", "--output", tmp_path / "runs")
+
+    assert said.returncode in (0, 4), said.stderr
+    directory = run_directory(tmp_path / "runs")
+    accounting = read_summary(directory)["accounting"]
+    assert accounting["delivered"] == accounting["messages"] > 20
+    with RunReader(directory) as reader:
+        shares = reader.query(
+            "SELECT CAST(substr(id, instr(id, '.') + 1) AS INTEGER) / 1000000000, count(*), "
+            "sum(EXISTS(SELECT 1 FROM scan WHERE scan.message_id = message.id)) FROM message GROUP BY 1"
+        )
+    assert [worker for worker, *_ in shares] == [0, 1]
+    assert all(sent == scanned > 5 for _, sent, scanned in shares), shares
