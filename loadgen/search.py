@@ -19,7 +19,7 @@ from loadgen.profile import Processes, Profile
 from loadgen.variants import PRESENT, Variant
 from reports.gains import STOCK, VariantFacts, adopt, measure_gains, name_set
 from reports.sizing import Choice, Spread, choose_processes, measure_spread
-from reports.summary import StepRow
+from reports.steprow import StepRow
 
 __all__ = ["Search", "Visit", "concurrency_of", "facts_of", "make_steps"]
 

@@ -23,7 +23,7 @@ from loadgen.search import Search, Visit, facts_of, make_steps
 from loadgen.stepping import take_step
 from loadgen.variants import Variant, make_setting, make_variants
 from reports.analyse import measure
-from reports.summary import StepRow
+from reports.steprow import StepRow
 
 __all__ = ["conduct_sweep"]
 

@@ -25,19 +25,11 @@ from reports.recommendation import no_recommendation
 from reports.selective import split_filtered
 from reports.stages import choose_main, compare_stages, judge_entry
 from reports.stations import LogJoin, join_log
+from reports.steprow import Cost, StepRow
 from reports.steps import describe_steps, take_percentiles
-from reports.summary import (
-    FORMAT,
-    Accounting,
-    Cost,
-    Level,
-    Recommendation,
-    RunFacts,
-    StepRow,
-    Summary,
-    Verdict,
-)
+from reports.summary import FORMAT, Accounting, RunFacts, Summary, Verdict
 from reports.sweep import judge_sweep
+from reports.sweepsummary import Level, Recommendation
 from reports.tables import Run, load_run, message_key
 
 _CLOSING_S = 0.5

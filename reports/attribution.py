@@ -10,7 +10,7 @@ nothing else is.
 
 from dataclasses import dataclass, field
 
-from reports.summary import StepRow
+from reports.steprow import StepRow
 
 __all__ = ["Attribution", "Limits", "attribute"]
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reports.attribution import Limits
-from reports.summary import Accounting, Cost, Finding, Level, StepRow, Verdict
+from reports.steprow import Cost, StepRow
+from reports.summary import Accounting, Finding, Verdict
+from reports.sweepsummary import Level
 
 __all__ = ["Case", "SlowReplies", "make_finding", "names", "quote", "times"]
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 from reports.case import Case, make_finding, quote, times
 from reports.stages import FED
-from reports.summary import Finding, StepRow, name_step
+from reports.steprow import StepRow, name_step
+from reports.summary import Finding
 
 __all__ = ["CHAIN_CHECKS"]
 

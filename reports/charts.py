@@ -13,7 +13,8 @@ from bokeh.models.ranges import FactorRange
 from bokeh.plotting import figure
 
 from reports.figures import COLOURS, HEIGHT, Chart, Figure, Key, add_hover, add_whiskers, make_plot, make_source, style
-from reports.summary import Delays, StepRow, Summary, name_step
+from reports.steprow import Delays, StepRow, name_step
+from reports.summary import Summary
 
 __all__ = ["draw_delays", "draw_step_charts"]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from bokeh.models import BasicTicker, FixedTicker
 
 from reports.figures import Figure
-from reports.summary import Level, Models, Summary
+from reports.summary import Summary
+from reports.sweepsummary import Level, Models
 from reports.wording import adopted_variant, name_curve
 
 __all__ = ["Curve", "find_curves", "largest_level", "limit_axes"]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 from reports.case import Case, make_finding, names, quote, times
 from reports.chainfindings import CHAIN_CHECKS
-from reports.summary import Finding, StepRow, name_step
+from reports.steprow import StepRow, name_step
+from reports.summary import Finding
 
 __all__ = ["Case", "find_findings"]
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from loadgen.errors import TableError
 from reports.models import fit_models
-from reports.summary import Model, Models
+from reports.sweepsummary import Model, Models
 from reports.wording import LAW_WORDS, name_warning
 
 __all__ = ["describe_fit", "fit_table", "print_fit"]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.sizing import Spread, measure_spread, student
-from reports.summary import Gain, Mismatch, StepRow, VariantResult
+from reports.steprow import StepRow
+from reports.sweepsummary import Gain, Mismatch, VariantResult
 
 __all__ = ["STOCK", "VariantFacts", "adopt", "compare_sides", "measure_gains", "name_set"]
 

@@ -11,7 +11,8 @@ from reports.page import make_environment, prepare_scripts
 from reports.series import Series
 from reports.stagecharts import draw_stages
 from reports.stages import choose_main
-from reports.summary import Summary, name_step
+from reports.steprow import name_step
+from reports.summary import Summary
 from reports.timecharts import draw_time_charts
 from reports.variantcharts import draw_variant_charts
 from reports.wording import STATION_WORDS

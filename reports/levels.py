@@ -11,8 +11,9 @@ import numpy as np
 from reports.attribution import Limits, attribute
 from reports.gains import STOCK
 from reports.sizing import Spread, measure_spread
+from reports.steprow import Delays, StepRow
 from reports.steps import take_percentiles
-from reports.summary import Delays, Level, Repeat, StepRow
+from reports.sweepsummary import Level, Repeat
 from reports.tables import Floats, Run
 
 __all__ = ["describe_levels", "level_rates", "level_spread"]

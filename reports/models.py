@@ -25,7 +25,7 @@ from reports.laws import (
     rss_of,
     usl,
 )
-from reports.summary import Model, Models, Parameter
+from reports.sweepsummary import Model, Models, Parameter
 
 __all__ = ["fit_models"]
 

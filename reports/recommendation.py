@@ -14,7 +14,7 @@ import numpy as np
 from reports.gains import STOCK, adopt, name_set
 from reports.guide import Proposal, write_commands, write_lines
 from reports.sizing import Choice, Spread, choose_processes, student
-from reports.summary import Ceiling, Level, Mismatch, Recommendation, VariantResult
+from reports.sweepsummary import Ceiling, Level, Mismatch, Recommendation, VariantResult
 
 __all__ = ["SweepFacts", "describe_present", "no_recommendation", "recommend", "withdraw_losers"]
 

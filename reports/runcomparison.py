@@ -11,7 +11,8 @@ from typing import TypedDict
 
 from loadgen.errors import UnusableRunError, UsageError
 from reports.comparison import Difference, adjust_for_several, compare, needed_runs
-from reports.summary import Interval, StepRow, Summary
+from reports.steprow import Interval, StepRow
+from reports.summary import Summary
 
 __all__ = ["Compared", "Comparison", "compare_runs"]
 

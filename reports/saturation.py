@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from reports.attribution import Attribution, Limits, attribute
 from reports.plateau import Plateau, Point, find_plateau, mean_rate
-from reports.summary import StepRow, Verdict
+from reports.steprow import StepRow
+from reports.summary import Verdict
 
 __all__ = ["judge"]
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from reports.stations import LogJoin
 from reports.steady import measure_rate
+from reports.steprow import StepRow
 from reports.steps import take_percentiles
-from reports.summary import MailClass, Selective, SelectiveStep, StepRow
+from reports.summary import MailClass, Selective, SelectiveStep
 from reports.tables import Run, message_key
 
 __all__ = ["split_filtered"]

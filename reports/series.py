@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reports.steprow import name_step
 from reports.steps import QUEUES
-from reports.summary import Summary, name_step
+from reports.summary import Summary
 from reports.tables import Floats, Run
 
 __all__ = ["HoldSpan", "Series", "read_series", "thin"]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from reports.figures import COLOURS, Chart, Figure, Key, add_hover, add_whiskers, make_plot, make_source
-from reports.summary import StepRow, Summary
+from reports.steprow import StepRow
+from reports.summary import Summary
 
 __all__ = ["draw_stages"]
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from reports.attribution import Limits
 from reports.saturation import judge
-from reports.summary import Stage, Stages, StepRow, Verdict
+from reports.steprow import StepRow
+from reports.summary import Stage, Stages, Verdict
 
 __all__ = ["FED", "choose_main", "compare_stages", "judge_entry"]
 

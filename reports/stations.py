@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reports.summary import Delays
+from reports.steprow import Delays
 from reports.tables import Run, message_key
 
 __all__ = ["LogJoin", "StationTimes", "join_log", "read_station_times"]

@@ -15,7 +15,7 @@ import numpy as np
 from loadgen.records import BEFORE_FIRST_STEP
 from reports.stations import LogJoin, StationTimes, read_station_times
 from reports.steady import is_precise, measure_rate, measure_slope, time_mean
-from reports.summary import Little, Percentiles, QueueDepth, StepRow
+from reports.steprow import Little, Percentiles, QueueDepth, StepRow
 from reports.tables import Floats, Hold, Run, message_key
 from reports.usage import mean_gauge, read_cost, read_host
 from reports.validity import Surroundings, find_reasons

@@ -13,7 +13,9 @@ from reports.guide import Proposal
 from reports.levels import describe_levels, level_rates, level_spread
 from reports.recommendation import SweepFacts, describe_present, recommend, withdraw_losers
 from reports.sizing import Choice, choose_processes
-from reports.summary import Level, Models, Recommendation, StepRow, Sweep, Verdict
+from reports.steprow import StepRow
+from reports.summary import Verdict
+from reports.sweepsummary import Level, Models, Recommendation, Sweep
 from reports.tables import Run
 
 __all__ = ["Judged", "judge_sweep", "read_variant_facts"]

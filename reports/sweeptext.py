@@ -10,7 +10,9 @@ from rich.table import Table
 from loadgen.units import format_size
 from reports.foreign import clean_for_terminal as safe
 from reports.limits import find_limits
-from reports.summary import Gain, Interval, Level, Summary
+from reports.steprow import Interval
+from reports.summary import Summary
+from reports.sweepsummary import Gain, Level
 from reports.wording import adopted_variant, name_curve, name_stations
 
 __all__ = ["print_settings", "print_sweep"]

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from reports.foreign import clean_for_terminal
-from reports.summary import Interval, StepRow, Summary, name_step
+from reports.steprow import Interval, StepRow, name_step
+from reports.summary import Summary
 from reports.sweeptext import print_settings, print_sweep
 
 __all__ = ["print_summary"]

@@ -7,7 +7,7 @@ coarse the sampling; the host's gauges are means of their readings.
 import numpy as np
 
 from reports.steady import time_mean
-from reports.summary import Cost, Host
+from reports.steprow import Cost, Host
 from reports.tables import Floats, Hold, Run
 
 __all__ = ["mean_gauge", "read_cost", "read_host"]

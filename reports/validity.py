@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reports.summary import StepRow
+from reports.steprow import StepRow
 
 __all__ = ["DISTURBANCES", "Surroundings", "find_reasons"]
 

@@ -12,7 +12,8 @@ from bokeh.transform import dodge
 
 from reports.figures import COLOURS, HEIGHT, Chart, Figure, Key, add_hover, add_whiskers, style
 from reports.foreign import clean
-from reports.summary import Gain, Mismatch, Summary
+from reports.summary import Summary
+from reports.sweepsummary import Gain, Mismatch
 from reports.wording import LOAD_WORDS
 
 __all__ = ["draw_variant_charts"]

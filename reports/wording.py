@@ -7,7 +7,7 @@ known here are shown as they are: a newer analysis may know more.
 from collections.abc import Sequence
 
 from reports.gains import name_set
-from reports.summary import Level, Recommendation
+from reports.sweepsummary import Level, Recommendation
 
 __all__ = [
     "LAW_NOTES",

@@ -9,7 +9,7 @@ from loadgen.chain.tuning import Setting
 from loadgen.profile import Profile, parse_profile
 from loadgen.search import Search, Visit, concurrency_of
 from loadgen.variants import Variant, make_setting
-from reports.summary import Cost, Host, Percentiles, QueueDepth, StepRow
+from reports.steprow import Cost, Host, Percentiles, QueueDepth, StepRow
 
 NOTHING = Percentiles(mean=None, p50=None, p95=None, p99=None, max=None, messages=0)
 

@@ -14,30 +14,20 @@ from typing import Any, cast
 import numpy as np
 
 from reports.series import HoldSpan, Series
-from reports.summary import (
-    Accounting,
+from reports.steprow import Cost, Delays, Host, Percentiles, QueueDepth, StepRow, name_step
+from reports.summary import Accounting, Finding, RunFacts, Summary, Verdict
+from reports.sweepsummary import (
     Ceiling,
-    Cost,
-    Delays,
-    Finding,
     Gain,
-    Host,
     Level,
     Mismatch,
     Model,
     Models,
     Parameter,
-    Percentiles,
-    QueueDepth,
     Recommendation,
     Repeat,
-    RunFacts,
-    StepRow,
-    Summary,
     Sweep,
     VariantResult,
-    Verdict,
-    name_step,
 )
 
 STOCK_PER_S = {1: 4.9, 2: 9.5, 3: 14.2, 4: 14.9, 6: 14.8, 8: 14.2}

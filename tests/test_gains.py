@@ -8,7 +8,8 @@ import pytest
 
 from reports.gains import VariantFacts, adopt, compare_sides, measure_gains
 from reports.sizing import Spread
-from reports.summary import StepRow, VariantResult
+from reports.steprow import StepRow
+from reports.sweepsummary import VariantResult
 from tests.make_rows import make_row
 
 FACTS = {

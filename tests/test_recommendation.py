@@ -8,7 +8,7 @@ from reports.gains import VariantFacts, compare_sides, measure_gains
 from reports.guide import Proposal
 from reports.recommendation import SweepFacts, recommend, withdraw_losers
 from reports.sizing import measure_spread
-from reports.summary import Level, Recommendation, Repeat
+from reports.sweepsummary import Level, Recommendation, Repeat
 from tests.make_rows import NOTHING, make_row
 
 STOCK = {1: (5.0, 5.1), 2: (10.0, 10.1), 3: (14.8, 14.9), 4: (15.0, 15.1), 8: (15.0, 14.9)}

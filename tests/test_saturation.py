@@ -11,7 +11,8 @@ from reports.analyse import analyse
 from reports.attribution import Limits, attribute
 from reports.plateau import Point, find_plateau, mean_rate
 from reports.saturation import judge
-from reports.summary import Delays, StepRow, Verdict
+from reports.steprow import Delays, StepRow
+from reports.summary import Verdict
 from tests.make_run import Made, make_run
 
 LIMITS = Limits(feed_processes=4, filter_servers=4, destination_concurrency_limit=20, cpus=4)

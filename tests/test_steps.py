@@ -8,8 +8,8 @@ import pytest
 from loadgen.records import RunReader
 from reports.analyse import analyse
 from reports.steady import find_warm_up, is_precise, measure_rate, measure_slope, time_mean
+from reports.steprow import StepRow
 from reports.steps import check_little, is_overloaded, take_percentiles
-from reports.summary import StepRow
 from reports.tables import message_key
 from tests.make_run import Made, change, expected_rate, make_run
 

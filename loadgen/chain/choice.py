@@ -16,8 +16,8 @@ from loadgen.chain.layout import Layout
 from loadgen.chain.local import find_local_chain
 from loadgen.chain.reference import ReferenceSettings
 from loadgen.chain.spec import AmavisParts, Chain, HostPort, Login, PostfixParts
+from loadgen.checkedtoml import Duration, check_toml
 from loadgen.errors import ChainError
-from loadgen.profile import Duration, check_toml
 
 __all__ = ["Allow", "ChainChoice", "LabSettings", "choose_chain"]
 
