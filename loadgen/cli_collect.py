@@ -15,6 +15,6 @@ def collect() -> None:
             '"collect"] in its chain file'
         )
     from loadgen.collect.collector import main
-    from loadgen.describing import describe_here
+    from loadgen.host import describe_chain_host
 
-    main(describe_here)
+    main(describe_chain_host)

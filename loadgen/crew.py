@@ -99,6 +99,13 @@ class Crew:
         """Write down an incident."""
         self.writer.write_rows("remark", [(self.now(), source, kind, text)])
 
+    def record_host(self, described: dict[str, Any]) -> None:
+        """Write down the chain's host, as `host.describe_chain_host` has it."""
+        for key in ("host", "software", "settings"):
+            self.writer.write_meta(key, described[key])
+        if described["unread"]:
+            self.remark("run", "settings-unknown", described["unread"])
+
     def interrupt(self) -> None:
         """Stop the load, drain, and begin nothing more; the second time, do not drain."""
         self.interrupts += 1
@@ -252,10 +259,7 @@ class Crew:
                 self._log_places = line["places"]
                 self._take_gauges(line["values"])
             case "described":
-                for key in ("host", "software", "settings"):
-                    self.writer.write_meta(key, line[key])
-                if line["unread"]:
-                    self.remark("run", "settings-unknown", line["unread"])
+                self.record_host(line)
             case "load":
                 self.sessions, self.opened = line["sessions"], line["opened"]
             case "gone":

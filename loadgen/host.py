@@ -1,16 +1,30 @@
-"""Facts about this machine and the software on it, recorded with every run."""
+"""Facts about this machine, the software on it and the settings of its chain, recorded with every run."""
 
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from loadgen import __version__
 from loadgen.chain import amavis, postfix
+from loadgen.chain.spec import Chain
+from loadgen.errors import ChainError
 
-__all__ = ["describe_host", "describe_software"]
+__all__ = ["describe_chain_host", "describe_host", "describe_software"]
+
+
+def describe_chain_host(chain: Chain) -> dict[str, Any]:
+    """Return `host`, `software`, `settings` and `unread` (why settings could not be read) of *chain*, which is on this host."""
+    settings, unread = _read_settings(chain)
+    return {
+        "host": describe_host(chain.postfix.queue_directory if chain.postfix is not None else None),
+        "software": describe_software(real_chain=chain.kind != "reference"),
+        "settings": settings,
+        "unread": unread,
+    }
 
 
 def describe_host(queue_directory: Path | None) -> dict[str, object]:
@@ -40,6 +54,21 @@ def describe_software(*, real_chain: bool) -> dict[str, str]:
         }
         software |= {name: version for name, version in found.items() if version}
     return software
+
+
+def _read_settings(chain: Chain) -> tuple[dict[str, str], str]:
+    """Return the configuration texts, or why they cannot be read; the measurement is possible without."""
+    directory = chain.postfix.config_directory if chain.postfix is not None else None
+    texts: dict[str, str] = {}
+    try:
+        if directory is not None:
+            texts = postfix.read_settings(directory)
+        if chain.amavis is not None and (configuration := chain.amavis.configuration) is not None:
+            files = sorted(configuration.iterdir()) if configuration.is_dir() else [configuration]
+            texts["amavisd.conf"] = "\n".join(file.read_text(errors="replace") for file in files)
+    except (ChainError, OSError) as error:
+        return texts, str(error)
+    return texts, ""
 
 
 def _cpu_model() -> str:

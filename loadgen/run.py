@@ -16,12 +16,13 @@ from pathlib import Path
 from loadgen import __version__
 from loadgen.chain.choice import ChainChoice
 from loadgen.chain.opening import OpenChain, open_chain
+from loadgen.chain.spec import Chain
 from loadgen.channel import check_file_limit
 from loadgen.continuing import Earlier, take_over
 from loadgen.crew import Crew
 from loadgen.entries import find_entries
 from loadgen.errors import ExitCode, LoadgenError
-from loadgen.host import describe_host, describe_software
+from loadgen.host import describe_chain_host
 from loadgen.plan import Step, make_plan, remaining_s
 from loadgen.profile import Profile
 from loadgen.progress import Progress, Reading
@@ -128,7 +129,7 @@ class _Conductor:
                     open_chain(self._request.choice, crew.origin, self._writer.directory, crew.take_line)
                 )
                 crew.chain = opened.chain
-                self._record_chain(opened)
+                self._record_chain(opened.chain)
                 entries = find_entries(self._request.profile, opened, self._request.choice.allow.targets)
                 await crew.start_children(stack, entries)
                 await crew.check_ready()
@@ -184,17 +185,12 @@ class _Conductor:
             self._writer.write_meta("continued_at", time.time())
             self._writer.write_meta("continues", self._earlier.name)
 
-    def _record_chain(self, opened: OpenChain) -> None:
-        """Write down the chain, its settings, the software and the machine."""
-        chain = opened.chain
-        queue = chain.postfix.queue_directory if chain.postfix is not None else None
+    def _record_chain(self, chain: Chain) -> None:
+        """Write down the chain, its settings, the software and the machine; another host's collector tells of its own."""
         self._writer.write_meta("chain", chain.model_dump(mode="json"))
-        self._writer.write_meta("settings", opened.settings)
-        self._writer.write_meta("host", describe_host(queue))
-        self._writer.write_meta("software", describe_software(real_chain=chain.kind != "reference"))
         (self._writer.directory / "chain.json").write_text(chain.model_dump_json(indent=2) + "\n")
-        if opened.unread:
-            self._crew.remark("run", "settings-unknown", opened.unread)
+        if chain.collector is None:
+            self._crew.record_host(describe_chain_host(chain))
 
     # -- progress -----------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from loadgen.child import Child, python_module
 from loadgen.errors import ChainError
 from loadgen.safety import resolve_target
 
-__all__ = ["OpenChain", "open_chain", "read_settings"]
+__all__ = ["OpenChain", "open_chain"]
 
 _BANNER_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 30.0
@@ -43,10 +43,6 @@ class OpenChain:
     chain: Chain
     host: str
     """Address of the front, resolved once and known to be a permitted target."""
-    settings: dict[str, str] = field(default_factory=dict)
-    """Configuration texts by name, as far as they can be read here."""
-    unread: str = ""
-    """Why the settings could not be read; empty when they could, or there are none."""
     tuner: Tuner | None = None
     """Changes its process counts; None: it stays as it is."""
     fixed: str = ""
@@ -87,17 +83,16 @@ async def open_chain(
         if chain.collector is not None:  # its files are where its collector is
             yield OpenChain(chain, host, fixed=_NOT_APPLIED_ELSEWHERE)
             return
-        settings, unread = read_settings(chain)
         if not choice.apply:
             command = await asyncio.to_thread(_find_feed_command, chain)
-            yield OpenChain(chain, host, settings, unread, fixed=_NOT_APPLIED, feed_command=command)
+            yield OpenChain(chain, host, fixed=_NOT_APPLIED, feed_command=command)
             return
         tuner = await asyncio.to_thread(LiveTuner, chain)
         chain = chain.model_copy(
             update={"feed_processes": tuner.present.feed_processes, "filter_servers": tuner.present.filter_servers}
         )
         try:
-            yield OpenChain(chain, host, settings, unread, tuner, feed_command=tuner.feed_command)
+            yield OpenChain(chain, host, tuner, feed_command=tuner.feed_command)
         finally:
             await asyncio.shield(tuner.restore())
 
@@ -110,10 +105,9 @@ async def _open_lab(settings: LabSettings) -> AsyncIterator[OpenChain]:
         feed_options=settings.feed_options, wait_s=settings.wait_s or 0.0,
     )  # fmt: skip
     try:
-        texts, unread = read_settings(built.chain)
         tuner = LabTuner(built)
         yield OpenChain(
-            built.chain, built.chain.front.host, texts, unread, tuner, feed_command=tuner.feed_command,
+            built.chain, built.chain.front.host, tuner, feed_command=tuner.feed_command,
             lacks=lab.find_lacks(built.chain),
         )  # fmt: skip
     finally:
@@ -152,18 +146,3 @@ def _find_feed_command(chain: Chain) -> str:
         return postfix.read_feed(chain.postfix.config_directory, chain.postfix.feed, None).command
     except (ChainError, OSError):
         return "lmtp"
-
-
-def read_settings(chain: Chain) -> tuple[dict[str, str], str]:
-    """Return the configuration texts, or why they cannot be read; the measurement is possible without."""
-    directory = chain.postfix.config_directory if chain.postfix is not None else None
-    texts: dict[str, str] = {}
-    try:
-        if directory is not None:
-            texts = postfix.read_settings(directory)
-        if chain.amavis is not None and (configuration := chain.amavis.configuration) is not None:
-            files = sorted(configuration.iterdir()) if configuration.is_dir() else [configuration]
-            texts["amavisd.conf"] = "\n".join(file.read_text(errors="replace") for file in files)
-    except (ChainError, OSError) as error:
-        return texts, str(error)
-    return texts, ""
