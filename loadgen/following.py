@@ -28,6 +28,7 @@ __all__ = ["Passage", "Way", "follow_message"]
 
 _REPLY_TIMEOUT_S = 60.0
 _LOG_EVERY_S = 0.05
+_LOG_LAG_S = 2.0
 _QUEUED_AS = re.compile(r"queued as ([0-9A-Za-z]{6,})", re.ASCII)
 _AMAVIS_ID = re.compile(r"\bid=(\d+-\d+(?:-\d+)?)", re.ASCII)
 _SENT = re.compile(r"relay=(?P<relay>[^,]+),.* status=(?P<status>[a-z]+) \((?P<text>.*)\)$")
@@ -42,8 +43,15 @@ class Way:
     recipient: str
     sink: Address | None
     """Where it comes out; None: not at us."""
-    logs: tuple[Path, ...]
-    """Postfix's and amavisd's, as far as they are known and may be read."""
+    mail_log: Path | None
+    """None: not known, or not to be read."""
+    filter_log: Path | None
+    """amavisd's own, where it has one and it may be read."""
+
+    @property
+    def shows_its_end(self) -> bool:
+        """Whether anything here tells that a message has come out."""
+        return self.sink is not None or self.mail_log is not None
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Passage:
     """What became of it."""
 
     outcome: str
-    """delivered, refused (by the filter), not handed back, blocked, looping, deferred, bounced, or lost from sight."""
+    """delivered, refused (by the filter), not handed back, blocked, looping, deferred, bounced, lost from sight, or
+    handed back, where nothing here tells what became of it then."""
     text: str
     """The evidence in one line."""
     queue_id: str
@@ -81,10 +90,13 @@ async def _follow(way: Way, timeout_s: float) -> Passage:
         begun = time.monotonic()
         reply = await asyncio.to_thread(_send, way, f"{run_id}.probe")
         trail.begin(reply)
-        while time.monotonic() < begun + timeout_s:
+        until = begun + timeout_s
+        while time.monotonic() < until:
             trail.read()
             if trail.is_over(came_out=arrived.is_set()):
                 break
+            if arrived.is_set():  # the log is not long in coming, if it comes
+                until = min(until, time.monotonic() + _LOG_LAG_S)
             await asyncio.sleep(_LOG_EVERY_S)
         return trail.judge(reply, came_out=arrived.is_set(), took_s=time.monotonic() - begun)
 
@@ -135,7 +147,7 @@ class _Trail:
     def __init__(self, way: Way, message_id: str) -> None:
         self._way = way
         self._marks = [f"<{message_id}@{ID_DOMAIN}>"]
-        self._followers = [LogFollower(path) for path in way.logs]
+        self._followers = [LogFollower(path) for path in (way.mail_log, way.filter_log) if path is not None]
         self._lines: list[str] = []
         self._unclaimed: list[str] = []
         self.queue_id = ""
@@ -165,8 +177,8 @@ class _Trail:
         if not self.queue_id:
             return bool(self._lines) or not self._followers
         deliveries = self._deliveries()
-        if came_out:
-            return bool(deliveries) or not self._followers
+        if came_out or not self._way.shows_its_end:
+            return bool(deliveries) or self._way.mail_log is None
         return any(found["status"] in ("bounced", "deferred") or self._is_filter(found) for found in deliveries) or (
             self._way.sink is None and bool(deliveries)
         )
@@ -196,6 +208,11 @@ class _Trail:
         if last is not None:
             return self._passage(
                 last["status"], f"reinjected as {self.queue_id}, then {last['status']}: {last['text']}"
+            )
+        if not self._way.shows_its_end:
+            return self._passage(
+                "handed back",
+                f"reinjected as {self.queue_id}; what became of it then is told by a mail log that is not here",
             )
         return self._passage(
             "lost from sight", f"reinjected as {self.queue_id}, and not seen to be delivered within {took_s:.0f} s"

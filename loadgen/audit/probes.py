@@ -73,25 +73,26 @@ def find_way(
         return None, "no filter is configured"
     if chain is None and recipient is None:
         return None, f"{why_no_chain}; or name an address to send it to with --to"
+    logs = [path if path is not None and os.access(path, os.R_OK) else None for path in _find_logs(facts, chain)]
     return Way(
         filter=places[0],
         recipient=recipient or f"check@{domain}",
         sink=chain.sink if chain is not None and recipient is None else None,
-        logs=tuple(path for path in _find_logs(facts, chain) if os.access(path, os.R_OK)),
+        mail_log=logs[0],
+        filter_log=logs[1],
     ), ""
 
 
-def _find_logs(facts: Facts, chain: Chain | None) -> Iterator[Path]:
-    """Yield Postfix's log and amavisd's own, as far as they are known."""
-    if chain is not None and chain.postfix is not None and chain.postfix.maillog is not None:
-        yield chain.postfix.maillog
-    else:
+def _find_logs(facts: Facts, chain: Chain | None) -> tuple[Path | None, Path | None]:
+    """Return Postfix's log and amavisd's own, as far as they are known."""
+    mail_log = chain.postfix.maillog if chain is not None and chain.postfix is not None else None
+    if mail_log is None:
         with suppress(ChainError):  # without it the sink alone tells
-            yield find_mail_log(facts.main.get("maillog_file", ""))
-    if chain is not None and chain.amavis is not None and chain.amavis.log is not None:
-        yield chain.amavis.log
-    elif facts.amavis and not int(facts.amavis.get("do_syslog") or 0) and facts.amavis.get("logfile"):
-        yield Path(str(facts.amavis["logfile"]))
+            mail_log = find_mail_log(facts.main.get("maillog_file", ""))
+    filter_log = chain.amavis.log if chain is not None and chain.amavis is not None else None
+    if filter_log is None and facts.amavis.get("logfile") and not int(facts.amavis.get("do_syslog") or 0):
+        filter_log = Path(str(facts.amavis["logfile"]))
+    return mail_log, filter_log
 
 
 _RULE = Rule(
@@ -121,8 +122,12 @@ def _follow(facts: Facts, way: Way) -> Answer:
         passage = follow_message(way)
     except (OSError, smtplib.SMTPException, LoadgenError) as error:
         return unknown(f"no message was sent: {error}", _PASSAGE)
-    good = passage.outcome == "delivered"
-    mend = "" if good else _MENDS[passage.outcome].format(directory=facts.directory, queue_id=passage.queue_id)
+    good = {"delivered": True, "handed back": None}.get(passage.outcome, False)
+    mend = (
+        ""
+        if good is not False
+        else _MENDS[passage.outcome].format(directory=facts.directory, queue_id=passage.queue_id)
+    )
     return Answer(good, passage.text, where, _PASSAGE, mend, evidence=passage.lines)
 
 

@@ -210,7 +210,9 @@ def read_main(config_directory: Path | None, *names: str) -> list[str]:
     where = () if config_directory is None else ("-c", str(config_directory))
     result = _run(["postconf", *where, "-xh", *names])
     if result.returncode:
-        raise ChainError(f"postconf: {result.stderr.strip()}")
+        said = result.stderr.strip()
+        hint = "; configure Postfix, or give a chain file with --chain" if "main.cf: No such file" in said else ""
+        raise ChainError(f"{said}{hint}")
     return result.stdout.splitlines()
 
 

@@ -5,6 +5,7 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -123,6 +124,20 @@ def test_address_that_the_next_hop_does_not_take_is_told_with_its_text(built: la
     assert passage["ok"] is False
     assert "then deferred" in passage["found"]
     assert "Connection refused" in passage["found"]
+
+
+def test_message_whose_end_nothing_here_shows_is_neither_good_nor_bad(built: lab.Lab, tmp_path: Path) -> None:
+    blind = tmp_path / "blind.toml"
+    maillog = built.directory / "log" / "maillog"
+    blind.write_text((built.directory / "chain.toml").read_text().replace(str(maillog), str(tmp_path / "no-such-log")))
+
+    said = loadgen("check", "--chain", blind, "--to", "somebody@loadgen.test", "--json")
+
+    assert said.returncode == 0, said.stdout
+    passage = next(rule for rule in json.loads(said.stdout)["rules"] if rule["id"] == "C46")["answers"][-1]
+    assert passage["ok"] is None
+    assert "reinjected as" in passage["found"]
+    assert any("Passed CLEAN" in line for line in passage["evidence"])
 
 
 def test_without_amavisd_nothing_is_sent_and_the_reason_is_said(built: lab.Lab) -> None:
