@@ -8,7 +8,6 @@ output, progress and warnings to standard error.
 import asyncio
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -19,11 +18,11 @@ from loadgen.cli_collect import collect
 from loadgen.cli_compare import CompareCommand, compare
 from loadgen.cli_lab import lab_app
 from loadgen.errors import ExitCode, LoadgenError
+from loadgen.gating import AnnotationsOption, GateFiles, JUnitOption, MarkdownOption
 from loadgen.output import JsonOption, put, say
 
 if TYPE_CHECKING:
     from loadgen.profile import Profile
-    from reports.analyse import Summary
 
 __all__ = ["main"]
 
@@ -76,6 +75,16 @@ def run(
             "--apply", help="Let a sweep change the settings of a chain that runs already; they are put back."
         ),
     ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare with this one, as [expect.worse_max] in the profile says."),
+    ] = None,
+    save_baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep what the runs gave, to compare later ones with.")
+    ] = None,
+    junit: JUnitOption = None,
+    markdown: MarkdownOption = None,
+    annotations: AnnotationsOption = None,
     as_json: JsonOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the timeline and the chain; touch nothing.")
@@ -115,21 +124,15 @@ def run(
         if problem is not None:
             raise ChainError(problem)
     say(choice.why)
-    from loadgen.progress import PatientConsole, Progress
-    from loadgen.run import RunRequest, conduct
+    from loadgen.run import RunRequest
+    from loadgen.running import run_gate
     from loadgen.workers import parse_workers
-    from reports.analyse import write_reports
 
-    with Progress(PatientConsole(stderr=True)) as progress:
-        request = RunRequest(
-            name, text, loaded, choice, output, allow_backlog, continues, parse_workers(workers, remote_workers, bind)
-        )
-        directory, exit_code = asyncio.run(conduct(request, progress))
-    summary = write_reports(directory, time.time())
-    _print_result(summary, directory, as_json=as_json)
-    if exit_code is ExitCode.OK and summary["status"] != "complete":
-        exit_code = ExitCode.INVALID_RESULT
-    raise typer.Exit(exit_code)
+    request = RunRequest(
+        name, text, loaded, choice, output, allow_backlog, continues, parse_workers(workers, remote_workers, bind)
+    )
+    files = GateFiles(junit, markdown, annotations)
+    raise typer.Exit(run_gate(request, baseline, save_baseline, files, as_json=as_json))
 
 
 @app.command(epilog="Examples:  loadgen calibrate  |  loadgen calibrate my-load.toml --sessions 200 --json")
@@ -194,11 +197,9 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Analyse a run directory again and write its summary.json and report.html."""
-    from reports.analyse import write_reports
+    from loadgen.running import report_gate
 
-    summary = write_reports(directory, time.time())
-    _print_result(summary, directory, as_json=as_json)
-    raise typer.Exit(ExitCode.OK if summary["status"] == "complete" else ExitCode.INVALID_RESULT)
+    raise typer.Exit(report_gate(directory, as_json=as_json))
 
 
 @app.command(epilog="Examples:  loadgen fit measured.csv  |  loadgen fit - --json < measured.csv")
@@ -334,14 +335,3 @@ def _print_timeline(name: str, profile: "Profile", why: str) -> None:
         return
     total = sum(step.warm_up_s + step.hold_s for step in plan.steps)
     put(f"about {format_duration(total)} of load in all")
-
-
-def _print_result(summary: "Summary", directory: Path, *, as_json: bool) -> None:
-    if as_json:
-        put(json.dumps(summary, indent=2))
-        return
-    from loadgen.progress import PatientConsole
-    from reports.text import print_summary
-
-    print_summary(summary, PatientConsole())
-    put(f"report: {(directory / 'report.html').absolute()}")

@@ -1,15 +1,18 @@
-"""The command `loadgen compare`: is one set of runs better than another."""
+"""The command `loadgen compare`: is one set of runs better than another; of recorded runs, or of two chains in turn."""
 
-import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from loadgen.errors import ExitCode, UsageError
-from loadgen.output import JsonOption, put, say
+from loadgen.errors import UsageError
+from loadgen.gating import AnnotationsOption, GateFiles, JUnitOption, MarkdownOption, check_writable
+from loadgen.output import JsonOption
+
+if TYPE_CHECKING:
+    from reports.runvalues import RunValues
 
 __all__ = ["CompareCommand", "compare"]
 
@@ -31,60 +34,97 @@ class CompareCommand(TyperCommand):
 def compare(
     ctx: typer.Context,
     base: Annotated[
-        list[Path], typer.Argument(metavar="BASE... -- CANDIDATE...", help="Run directories of both sides.")
+        list[str],
+        typer.Argument(
+            metavar="BASE... -- CANDIDATE...",
+            help="Run directories or baseline files of both sides. With --ab: two chains and a profile. With --self-test: "
+            "a profile, or recorded runs of one chain in their order.",
+        ),
     ],
     margin: Annotated[
-        float, typer.Option(help="Loss of throughput that does not matter, as a share.", min=0.005, max=0.5)
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Loss of throughput that does not matter, as a share. Default: [expect.worse_max] of the profile, else 0.05.",
+            min=0.005, max=0.5,
+        ),
+    ] = None,
     paired: Annotated[
         bool, typer.Option("--paired", help="The runs were taken in pairs, one of each side, in this order.")
     ] = False,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write it as Markdown.")] = None,
+    in_turn: Annotated[
+        bool, typer.Option("--ab", help="Run CHAIN_A and CHAIN_B with PROFILE in turn, until the answer is known.")
+    ] = False,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="One chain against itself: what can a gate see on this machine?")
+    ] = False,
+    chain: Annotated[str | None, typer.Option(help="Of --self-test, as for 'run'.")] = None,
+    time_limit: Annotated[str, typer.Option(help="Longest time for --ab and --self-test, such as 5min.")] = "15min",
+    seed: Annotated[int | None, typer.Option(help="Of the lots of --ab. Default: another one each time.", min=0)] = None,
+    output: Annotated[Path, typer.Option(help="Where --ab and --self-test make run directories.")] = Path("runs"),
+    markdown: MarkdownOption = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write it as a page with figures.")] = None,
+    junit: JUnitOption = None,
+    annotations: AnnotationsOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> None:  # fmt: skip
     """Compare runs of one profile: improved, equivalent, regression or inconclusive, with intervals."""
-    from loadgen.progress import PatientConsole
-    from loadgen.records import RunReader
-    from reports.analyse import analyse
-    from reports.comparisontext import print_comparison, render_markdown
-    from reports.runcomparison import compare_runs
+    from loadgen.units import parse_duration
 
+    files = GateFiles(junit, markdown, annotations)
+    files.check()
+    if html is not None:
+        check_writable(html)
     candidate: list[Path] = ctx.meta.get(_SIDES, [])
+    if (in_turn or self_test) and (candidate or paired):
+        raise UsageError("compare: --ab and --self-test take their runs themselves; leave -- and --paired out")
+    if in_turn and self_test:
+        raise UsageError("compare: got --ab and --self-test, want one of them")
+    if not in_turn and not self_test and (chain is not None or seed is not None):
+        raise UsageError("compare: --chain and --seed are for runs still to be made; add --self-test or --ab")
+    try:
+        limit_s = parse_duration(time_limit)
+    except ValueError as error:
+        raise UsageError(f"--time-limit: {error}") from None
+    if self_test:
+        from loadgen.comparing import examine_machine
+
+        raise typer.Exit(examine_machine(base, chain, margin, limit_s, output, as_json=as_json))
+    from loadgen.comparing import Sides, compare_in_turn, report_comparison
+
+    if in_turn:
+        if len(base) != 3:
+            raise UsageError(f"--ab: got {len(base)} words, want CHAIN_A CHAIN_B PROFILE")
+        raise typer.Exit(
+            compare_in_turn(base[0], base[1], base[2], margin, limit_s, seed, output, files, html, as_json=as_json)
+        )
+    paths = [Path(word) for word in base]
     if not candidate:
         raise UsageError("compare: got one side, want two: loadgen compare BASE... -- CANDIDATE...")
-    if twice := sorted({str(path) for path in [*base, *candidate] if [*base, *candidate].count(path) > 1}):
+    if twice := sorted({str(path) for path in [*paths, *candidate] if [*paths, *candidate].count(path) > 1}):
         raise UsageError(f"{twice[0]}: given twice; every run counts once")
-    sides = []
-    for paths in (base, candidate):
-        summaries = []
-        for path in paths:
-            with RunReader(path) as reader:
-                summaries.append(analyse(reader))
-        sides.append(summaries)
-    found = compare_runs(sides[0], sides[1], margin=margin, paired=paired)
-    names = [[path.name for path in paths] for paths in (base, candidate)]
-    if markdown is not None:
-        _write(markdown, render_markdown(found, ", ".join(names[0]), ", ".join(names[1])))
-    if html is not None:
-        from reports.comparisonhtml import render_comparison_html  # lazily: only a page pays for the figures
-
-        _write(html, render_comparison_html(found, names[0], names[1], time.time()))
-    if as_json:
-        put(json.dumps(found, indent=2))
-    else:
-        print_comparison(found, PatientConsole())
-    raise typer.Exit(
-        {
-            "regression": ExitCode.EXPECTATION_MISSED,
-            "inconclusive": ExitCode.INVALID_RESULT,
-        }.get(found["verdict"], ExitCode.OK)
-    )
+    read = [_read_side(side) for side in (paths, candidate)]
+    sides = Sides(
+        read[0][0], read[1][0], [run["directory"] for run in read[0][0]], [run["directory"] for run in read[1][0]],
+        paired=paired, blocks=False, expect=read[1][1],
+    )  # fmt: skip
+    raise typer.Exit(report_comparison(sides, margin, files, html, time.time(), as_json=as_json))
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    say(f"written: {path}")
+def _read_side(paths: list[Path]) -> "tuple[list[RunValues], dict[str, Any]]":
+    """Return the values of runs and baselines, and what the profile of the last run expects."""
+    from loadgen.records import RunReader
+    from reports.analyse import analyse
+    from reports.baseline import is_baseline, load_baseline
+    from reports.runvalues import read_values
+
+    found: list[RunValues] = []
+    expect: dict[str, Any] = {}
+    for path in paths:
+        if is_baseline(path):
+            found += load_baseline(path)
+            continue
+        with RunReader(path) as reader:
+            summary = analyse(reader)
+        found.append(read_values(summary))
+        expect = summary["run"]["expect"]
+    return found, expect

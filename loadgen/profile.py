@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from loadgen.checkedtoml import Domain, Duration, Size, check_toml
 from loadgen.errors import ProfileError
+from loadgen.expectations import Expect
 
 __all__ = [
     "ENTRIES",
@@ -297,6 +298,8 @@ class Profile(_Table):
 
     about: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)] = 1
+    runs: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many runs make one result: two starts of a chain differ more than the seconds of one."""
     entries: Annotated[tuple[str, ...], BeforeValidator(_check_entries)] = ("front",)
     """Where messages are put into the chain; several: each step is taken once for each, in turn."""
     message: Message = Message()
@@ -307,6 +310,7 @@ class Profile(_Table):
     step: Annotated[tuple[StepEntry, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = ()
     processes: Processes | None = None
     variants: Variants | None = None
+    expect: Expect = Expect()
 
     @model_validator(mode="after")
     def _steps_or_levels(self) -> "Profile":
@@ -322,6 +326,10 @@ class Profile(_Table):
             )
         if self.processes is not None and self.entries != ("front",):
             raise ValueError(f"entries: got {', '.join(self.entries)}, {_SWEEPS_ENTER_AT_THE_FRONT}")
+        if self.processes is not None and self.runs > 1:
+            raise ValueError(f"runs: got {self.runs}, but a sweep repeats its levels by itself; remove it")
+        if self.processes is None and self.expect.recommended_processes is not None:
+            raise ValueError("expect.recommended_processes: only a sweep recommends; add [processes], or remove it")
         return self
 
     @model_validator(mode="after")
@@ -352,8 +360,11 @@ class Profile(_Table):
 
     @property
     def workload_hash(self) -> str:
-        """Digest of everything that decides what is measured (not of `about`): equal workloads, equal hash."""
-        text = self.model_dump_json(exclude={"about"})
+        """Digest of everything that decides what is measured: equal workloads, equal hash.
+
+        What a run is called, how often it is made, and what is expected of it do not.
+        """
+        text = self.model_dump_json(exclude={"about", "runs", "expect"})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -56,8 +56,10 @@ def silence(stream: IO[str]) -> None:
 class Progress:
     """Shows readings as they come; use it as a context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, brief: bool = False) -> None:
+        """Show on *console*; *brief*: where it is no terminal, only lines that stay."""
         self._console = console
+        self._brief = brief
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._history: list[tuple[float, int, int]] = []
         self._said_at = 0.0
@@ -79,6 +81,8 @@ class Progress:
     def show(self, reading: Reading) -> None:
         """Show *reading*: at once on a terminal, else at each change of phase and every 10 s."""
         now = time.monotonic()
+        if self._history and reading.accepted < self._history[-1][1]:  # another run has begun
+            self._history.clear()
         self._history.append((now, reading.accepted, reading.delivered))
         while now - self._history[0][0] > _RATE_OVER_S and len(self._history) > 2:
             self._history.pop(0)
@@ -86,6 +90,8 @@ class Progress:
             self._live.update(Text(self._describe(reading)))
             return
         place = (reading.place, reading.phase)
+        if self._brief:
+            return
         if place != self._said or now - self._said_at >= _PLAIN_EVERY_S:
             self._said, self._said_at = place, now
             self._console.print(Text(self._describe(reading)), soft_wrap=True)

@@ -31,9 +31,7 @@ from loadgen.safety import check_domain, resolve_target
 from loadgen.stepping import take_step
 from loadgen.workers import Workers
 
-__all__ = ["RunRequest", "conduct"]
-
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+__all__ = ["RunRequest", "conduct", "list_interrupts"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,10 @@ class RunRequest:
     """An earlier run of the same profile whose finished steps count."""
     workers: Workers | None = None
     """Several generators; None: one."""
+    opened: OpenChain | None = None
+    """The chain, where it is up already and stays so; None: `choice` is opened for this run alone."""
+    generator_per_s: float | None = None
+    """What this machine's generator carried just before; None: not measured."""
 
 
 async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCode]:
@@ -78,6 +80,12 @@ async def conduct(request: RunRequest, progress: Progress) -> tuple[Path, ExitCo
             _remove_unused(directory)
         raise
     return directory, exit_code
+
+
+def list_interrupts() -> list[signal.Signals]:
+    """Return the signals that end a run early; one that is ignored was ignored on purpose (nohup)."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _has_steps(directory: Path) -> bool:
@@ -118,16 +126,17 @@ class _Conductor:
 
     async def run(self) -> ExitCode:
         crew, loop = self._crew, asyncio.get_running_loop()
-        # one that is ignored was ignored on purpose (nohup)
-        interrupts = [number for number in _INTERRUPTS if signal.getsignal(number) is not signal.SIG_IGN]
+        interrupts = list_interrupts()
         for number in interrupts:
             loop.add_signal_handler(number, crew.interrupt)
         self._record_request()
         try:
             async with AsyncExitStack() as stack:
-                opened = await stack.enter_async_context(
-                    open_chain(self._request.choice, crew.origin, self._writer.directory, crew.take_line)
-                )
+                opened = self._request.opened
+                if opened is None:
+                    opened = await stack.enter_async_context(
+                        open_chain(self._request.choice, crew.origin, self._writer.directory, crew.take_line)
+                    )
                 crew.chain = opened.chain
                 self._record_chain(opened.chain)
                 entries = find_entries(self._request.profile, opened, self._request.choice.allow.targets)
@@ -176,7 +185,7 @@ class _Conductor:
         for key, value in (
             ("version", __version__), ("profile_name", request.profile_name), ("profile_text", request.profile_text),
             ("profile", request.profile.model_dump(mode="json")), ("workload_hash", request.profile.workload_hash),
-            ("seed", request.profile.seed), ("chain_choice", request.choice.why), ("run_id", self._crew.run_id),
+            ("seed", request.profile.seed), ("generator_per_s", request.generator_per_s), ("chain_choice", request.choice.why), ("run_id", self._crew.run_id),
         ):  # fmt: skip
             self._writer.write_meta(key, value)
         if self._earlier is None:

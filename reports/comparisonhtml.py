@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bokeh.models.annotations import BoxAnnotation, Span
 
 from loadgen import __version__
+from reports.comparisontext import say_needed
 from reports.figures import COLOURS, Chart, Key, add_hover, add_whiskers, make_plot, make_source
 from reports.page import make_environment, prepare_scripts
 from reports.runcomparison import Compared, Comparison
@@ -21,6 +22,7 @@ def render_comparison_html(found: Comparison, base: Sequence[str], candidate: Se
     charts = (_draw_changes(found), _draw_curves(found))
     return environment.get_template("compare.html.jinja").render(
         c=found,
+        needed=say_needed(found),
         base=base,
         candidate=candidate,
         now_s=now_s,

@@ -6,7 +6,7 @@ from rich.table import Table
 from reports.foreign import clean, clean_for_terminal
 from reports.runcomparison import Compared, Comparison
 
-__all__ = ["print_comparison", "render_markdown"]
+__all__ = ["escape_markdown", "print_comparison", "render_markdown", "say_needed"]
 
 _NARROW = 100
 """Columns: below this the tables leave out what matters less."""
@@ -20,14 +20,18 @@ def print_comparison(found: Comparison, console: Console) -> None:
     for sentence in found["sentences"]:
         console.print(f"  {sentence}", highlight=False)
     if found["needed_runs"] is not None and found["verdict"] == "inconclusive":
-        console.print(
-            f"  {found['needed_runs']} runs on each side would do, if they scatter like these.", highlight=False
-        )
+        console.print(f"  {say_needed(found)}", highlight=False)
     for title, rows in (("", found["metrics"]), ("throughput", found["curve"])):
         if rows:
             console.print(_make_table(title, rows, wide=console.width >= _NARROW))
     for note in found["notes"]:
         console.print(f"[dim]{clean_for_terminal(note)}[/]", highlight=False)
+
+
+def say_needed(found: Comparison) -> str:
+    """Return how many values would have decided."""
+    units = {"run": "runs on each side", "pair": "pairs", "block": "blocks"}[found["unit"]]
+    return f"{found['needed_runs']} {units} would do, if they scatter like these."
 
 
 def _make_table(title: str, rows: list[Compared], *, wide: bool) -> Table:
@@ -51,7 +55,7 @@ def render_markdown(found: Comparison, base: str, candidate: str) -> str:
         "",
         *found["sentences"],
         "",
-        f"base: {_escape(base)}, candidate: {_escape(candidate)}",
+        f"base: {escape_markdown(base)}, candidate: {escape_markdown(candidate)}",
     ]
     for title, rows in (("metric", found["metrics"]), ("load", found["curve"])):
         if rows:
@@ -60,9 +64,9 @@ def render_markdown(found: Comparison, base: str, candidate: str) -> str:
                 f"| {title} | base | candidate | change | 95 % | margin | detectable | verdict |",
                 "|---|---|---|---|---|---|---|---|",
             ]
-            lines += [f"| {' | '.join(map(_escape, (*_cells(row), row['verdict'])))} |" for row in rows]
+            lines += [f"| {' | '.join(map(escape_markdown, (*_cells(row), row['verdict'])))} |" for row in rows]
     if found["notes"]:
-        lines += ["", *(f"- {_escape(note)}" for note in found["notes"])]
+        lines += ["", *(f"- {escape_markdown(note)}" for note in found["notes"])]
     return "\n".join(lines) + "\n"
 
 
@@ -91,7 +95,7 @@ def _number(row: Compared, values: list[float]) -> str:
     return f"{mean:.2f}"
 
 
-def _escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return *text* so that Markdown takes it for nothing but text."""
     text = clean(text).replace("\n", " ")
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>|#" else letter for letter in text)

@@ -5,20 +5,33 @@ with verdicts that hold for all of them together. Runs of different loads are
 no comparison and refused; of different machines, or at different settings, they are marked.
 """
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from loadgen.errors import UnusableRunError, UsageError
 from reports.comparison import Difference, adjust_for_several, compare, needed_runs
-from reports.steprow import Interval, StepRow
-from reports.summary import Summary
+from reports.runvalues import RunValues, StepValues, digest_settings, is_same_machine, load_of
+from reports.steprow import Interval
 
-__all__ = ["Compared", "Comparison", "compare_runs"]
+__all__ = [
+    "METRICS",
+    "Compared",
+    "Comparison",
+    "Metric",
+    "capacity_of",
+    "check_comparable",
+    "compare_runs",
+    "read_metric",
+]
+
+_SPEED_NOISE = 0.1
+"""The generator's own figure scatters this much without the machine having changed."""
 
 
 @dataclass(frozen=True)
-class _Metric:
+class Metric:
     """Something that one run has one value of."""
 
     name: str
@@ -26,16 +39,18 @@ class _Metric:
     higher_is_better: bool
     margin: float | None
     """Relative change for the worse that does not matter; None: that of the throughput."""
-    read: Callable[[Summary, StepRow, StepRow], float | None]
-    """From the summary, its lightest common step and its step with the most sessions."""
+    read: Callable[[RunValues, StepValues, StepValues], float | None]
+    """From the run, its lightest common step and its step with the most sessions."""
+    scales: int = 0
+    """How it follows the speed of a machine: 1 as messages per second do, -1 as seconds do, 0 not at all."""
 
 
-_METRICS = (
-    _Metric("delivered_per_s", "delivered, msg/s", True, None, lambda s, _, most: _capacity(s, most)),
-    _Metric("response_p50_light_s", "response p50, least load", False, 0.1, lambda _, least, __: least["response_s"]["p50"]),
-    _Metric("response_p95_light_s", "response p95, least load", False, 0.1, lambda _, least, __: least["response_s"]["p95"]),
-    _Metric("cpu_s_per_message", "CPU per message", False, 0.05, lambda s, _, __: s["cost"]["chain_cpu_s_per_message"]),
-    _Metric("memory_bytes", "memory of the filter", False, 0.1, lambda _, __, most: most["memory_bytes"]),
+METRICS = (
+    Metric("delivered_per_s", "delivered, msg/s", True, None, lambda run, _, most: capacity_of(run, most), 1),
+    Metric("response_p50_light_s", "response p50, least load", False, 0.1, lambda _, least, __: least["response_p50_s"], -1),
+    Metric("response_p95_light_s", "response p95, least load", False, 0.1, lambda _, least, __: least["response_p95_s"], -1),
+    Metric("cpu_s_per_message", "CPU per message", False, 0.05, lambda run, _, __: run["cpu_s_per_message"], -1),
+    Metric("memory_bytes", "memory of the filter", False, 0.1, lambda _, __, most: most["memory_bytes"]),
 )  # fmt: skip
 """The first one decides."""
 
@@ -70,6 +85,12 @@ class Comparison(TypedDict):
     verdict: str
     """Of the throughput."""
     paired: bool
+    unit: str
+    """What one value stands for: "run", "pair", or "block" of two runs of each side."""
+    relative: bool
+    """On machines of different kinds: values are relative to what the generator carried on each."""
+    machine_changed: bool
+    """By itself the machine is faster or slower than it was for the base; nothing is then decided."""
     metrics: list[Compared]
     """The first one, throughput, decides."""
     curve: list[Compared]
@@ -82,107 +103,143 @@ class Comparison(TypedDict):
 
 
 def compare_runs(
-    base: Sequence[Summary], candidate: Sequence[Summary], *, margin: float = 0.05, paired: bool = False
+    base: Sequence[RunValues],
+    candidate: Sequence[RunValues],
+    *,
+    margin: float = 0.05,
+    paired: bool = False,
+    margins: Mapping[str, float] | None = None,
+    blocks: bool = False,
 ) -> Comparison:
     """Return what the *candidate* runs say against the *base* runs.
 
     Args:
-        base: Summaries of complete runs of one load.
+        base: Complete runs of one load.
         candidate: The same load.
         margin: Loss of throughput that does not matter.
         paired: The runs were taken in pairs, in this order.
+        margins: Those of single metrics, by name, instead.
+        blocks: Each value of a pair stands for the two runs of a side in one block.
 
     Raises:
         UnusableRunError: a run is not complete, the loads differ, or there is no valid step in common.
         UsageError: pairs of different number.
     """
     everything = [*base, *candidate]
-    _check(everything)
+    check_comparable(everything)
     if paired and len(base) != len(candidate):
         raise UsageError(f"--paired: got {len(base)} and {len(candidate)} runs, want as many on both sides")
     loads = _common_loads(everything)
     if not loads:
         raise UnusableRunError("the runs have no valid step in common; their reports say why steps are not valid")
-    least, most = loads[0], loads[-1]
-    found: list[tuple[_Metric, Difference, list[float], list[float]]] = []
-    for metric in _METRICS:
-        sides = [[metric.read(s, _step(s, least), _step(s, most)) for s in side] for side in (base, candidate)]
-        x, y = ([value for value in side if value is not None and value > 0] for side in sides)
+    speed = None if _is_one_machine(everything) else _speed_of(candidate, base)
+    relative = speed is not None
+    allowed = {METRICS[0].name: margin, **(margins or {})}
+    found: list[tuple[Metric, Difference, list[float], list[float]]] = []
+    for metric in METRICS:
+        x, y = (read_metric(metric, side, loads, speed=speed) for side in (base, candidate))
         if len(x) == len(base) and len(y) == len(candidate):
             difference = compare(
-                x, y, margin=metric.margin or margin, higher_is_better=metric.higher_is_better, paired=paired
-            )
+                x, y, margin=allowed.get(metric.name, metric.margin or margin), higher_is_better=metric.higher_is_better,
+                paired=paired,
+            )  # fmt: skip
             found.append((metric, difference, x, y))
-    if not found or found[0][0] is not _METRICS[0]:
+    if not found or found[0][0] is not METRICS[0]:
         raise UnusableRunError("the runs say nothing of throughput; their reports say why")
     others = adjust_for_several([difference for _, difference, _, _ in found[1:]])
     differences = [found[0][1], *others]
     metrics = [
-        _describe(metric.name, metric.words, metric.higher_is_better, metric.margin or margin, x, y, difference)
-        for (metric, _, x, y), difference in zip(found, differences, strict=True)
-    ]
+        _describe(
+            metric.name, metric.words, metric.higher_is_better, allowed.get(metric.name, metric.margin or margin), x, y, one
+        )
+        for (metric, _, x, y), one in zip(found, differences, strict=True)
+    ]  # fmt: skip
     main = differences[0]
-    return Comparison(
+    comparison = Comparison(
         format=1,
         verdict=main.verdict,
         paired=paired,
+        unit="block" if blocks else "pair" if paired else "run",
+        relative=relative,
+        machine_changed=False,
         metrics=metrics,
-        curve=_compare_curves(base, candidate, loads, margin, paired=paired),
-        notes=_find_notes(base, candidate),
+        curve=[] if relative else _compare_curves(base, candidate, loads, margin, paired=paired),
+        notes=_find_notes(base, candidate, relative=relative),
         needed_runs=needed_runs(main.spread, margin, paired=paired) if main.spread is not None else None,
         sentences=_say(metrics, main, margin),
     )
+    return _mind_the_machine(comparison, base, candidate, margin)
 
 
-def _check(runs: Sequence[Summary]) -> None:
-    for summary in runs:
-        if summary["status"] != "complete":
+def check_comparable(runs: Sequence[RunValues]) -> None:
+    """Raise unless all of *runs* are complete, of one load, and at one process count.
+
+    Raises:
+        UnusableRunError: naming the first that is not.
+    """
+    for run in runs:
+        if run["status"] != "complete":
             raise UnusableRunError(
-                f"{summary['run']['directory']}: {summary['status']}, and only complete runs are compared; its report says why"
+                f"{run['directory']}: {run['status']}, and only complete runs are compared; its report says why"
             )
-        if summary["run"]["workload_hash"] != runs[0]["run"]["workload_hash"]:
+        if run["workload_hash"] != runs[0]["workload_hash"]:
             raise UnusableRunError(
-                f"{summary['run']['directory']}: another load than {runs[0]['run']['directory']} "
-                f"(profile {summary['profile']} and {runs[0]['profile']}); only runs of one profile are compared"
+                f"{run['directory']}: another load than {runs[0]['directory']} "
+                f"(profile {run['profile']} and {runs[0]['profile']}); only runs of one profile are compared"
             )
-        if summary["sweep"] is not None:
-            raise UnusableRunError(
-                f"{summary['run']['directory']}: a sweep over process counts; compare runs at one count"
-            )
+        if run["is_sweep"]:
+            raise UnusableRunError(f"{run['directory']}: a sweep over process counts; compare runs at one count")
 
 
-def _key(row: StepRow) -> tuple[str, int, float]:
-    return row["entry"], row["concurrency"], row["rate_per_s"] or 0.0
-
-
-def _common_loads(runs: Sequence[Summary]) -> list[tuple[str, int, float]]:
-    """Return the loads that every run has a valid step of, at the outermost entry, the lightest first."""
-    entry = runs[0]["steps"][0]["entry"] if runs[0]["steps"] else "front"
-    sets = [{_key(row) for row in summary["steps"] if row["valid"] and row["entry"] == entry} for summary in runs]
+def _common_loads(runs: Sequence[RunValues]) -> list[tuple[str, int, float]]:
+    """Return the loads that every run has a valid step of, the lightest first."""
+    sets = [{load_of(step) for step in run["steps"]} for run in runs]
     return sorted(set.intersection(*sets), key=lambda key: key[1:])
 
 
-def _step(summary: Summary, key: tuple[str, int, float]) -> StepRow:
-    return next(row for row in summary["steps"] if row["valid"] and _key(row) == key)
+def _step(run: RunValues, load: tuple[str, int, float]) -> StepValues:
+    return next(step for step in run["steps"] if load_of(step) == load)
 
 
-def _capacity(summary: Summary, most: StepRow) -> float | None:
-    """Return the plateau's throughput; where none was reached, that with the most sessions that all runs have."""
-    verdict = summary["verdict"]
-    return verdict["delivered_per_s"] if verdict["saturated"] else most["delivered_per_s"]
+def capacity_of(run: RunValues, most: StepValues) -> float | None:
+    """Return the plateau's throughput; where none was reached, that of *most*, the step with the most sessions."""
+    return run["saturated_per_s"] or most["delivered_per_s"]
+
+
+def read_metric(
+    metric: Metric,
+    runs: Sequence[RunValues],
+    loads: Sequence[tuple[str, int, float]] = (),
+    *,
+    speed: float | None = None,
+) -> list[float]:
+    """Return the metric's value of each run that has one.
+
+    Args:
+        metric: Which.
+        runs: With a valid step each.
+        loads: The lightest and the heaviest that are read; empty: those that *runs* have in common.
+        speed: What a generator carries on the machine to which the values are translated, msg/s; None: as they are.
+    """
+    loads = loads or (_common_loads(runs) if runs else [])
+    if not loads:
+        return []
+    values = []
+    for run in runs:
+        value = metric.read(run, _step(run, loads[0]), _step(run, loads[-1]))
+        if value is not None and value > 0:
+            own = run["generator_per_s"]
+            values.append(value * (speed / own) ** metric.scales if speed is not None and own is not None else value)
+    return values
 
 
 def _compare_curves(
-    base: Sequence[Summary],
-    candidate: Sequence[Summary],
-    loads: Sequence[tuple[str, int, float]],
-    margin: float,
-    *,
-    paired: bool,
-) -> list[Compared]:
+    base: Sequence[RunValues], candidate: Sequence[RunValues], loads: Sequence[tuple[str, int, float]], margin: float,
+    *, paired: bool,
+) -> list[Compared]:  # fmt: skip
     differences, values = [], []
     for key in loads:
-        x, y = ([_step(summary, key)["delivered_per_s"] or 0.0 for summary in side] for side in (base, candidate))
+        x, y = ([_step(run, key)["delivered_per_s"] or 0.0 for run in side] for side in (base, candidate))
         if min(*x, *y) > 0:
             differences.append(compare(x, y, margin=margin, higher_is_better=True, paired=paired))
             values.append((key, x, y))
@@ -190,6 +247,43 @@ def _compare_curves(
         _describe(f"N = {key[1]}" if not key[2] else f"{key[2]:g} msg/s", "delivered, msg/s", True, margin, x, y, one)
         for (key, x, y), one in zip(values, adjust_for_several(differences), strict=True)
     ]
+
+
+def _speed_of(runs: Sequence[RunValues], others: Sequence[RunValues]) -> float | None:
+    """Return what the generator carries on the machine of *runs*; None: it is not known of all of both."""
+    known = [run["generator_per_s"] for run in (*runs, *others) if run["generator_per_s"] is not None]
+    return statistics.median(known[: len(runs)]) if len(known) == len(runs) + len(others) else None
+
+
+def _is_one_machine(runs: Sequence[RunValues]) -> bool:
+    return all(is_same_machine(run, runs[0]) for run in runs)
+
+
+def _mind_the_machine(
+    found: Comparison, base: Sequence[RunValues], candidate: Sequence[RunValues], margin: float
+) -> Comparison:
+    """Return *found*, undecided where the machine itself is not as fast as it was when the base was measured."""
+    speeds = [
+        [run["generator_per_s"] for run in side if run["generator_per_s"] is not None] for side in (base, candidate)
+    ]
+    if found["relative"] or found["paired"] or not all(speeds):
+        return found
+    before, now = (statistics.median(side) for side in speeds)
+    change = now / before - 1
+    if abs(change) <= max(margin, _SPEED_NOISE):
+        return found
+    found["machine_changed"] = True
+    found["notes"].insert(
+        0,
+        f"The machine itself has changed: its generator now carries {change:+.0%} ({now:.0f} msg/s, {before:.0f} before).",
+    )
+    if found["verdict"] != "inconclusive":
+        found["sentences"].append(
+            f"Not decided all the same ({found['verdict']} by the numbers): by itself the machine is {abs(change):.0%} "
+            f"{'faster' if change > 0 else 'slower'} than it was for the base. Measure the base again, or both in turn with --ab."
+        )
+        found["verdict"] = "inconclusive"
+    return found
 
 
 def _describe(
@@ -203,13 +297,19 @@ def _describe(
     )  # fmt: skip
 
 
-def _find_notes(base: Sequence[Summary], candidate: Sequence[Summary]) -> list[str]:
+def _find_notes(base: Sequence[RunValues], candidate: Sequence[RunValues], *, relative: bool) -> list[str]:
     """Return in what the sides differ: the machines, which must be known, and the settings, which may be the question."""
     notes = []
-    machines = [{(s["run"]["host"].get("hostname"), s["run"]["host"].get("cpu_model"), s["run"]["cpus"]) for s in side} for side in (base, candidate)]  # fmt: skip
-    if machines[0] != machines[1] or len(machines[0]) > 1:
-        notes.append("Not all runs were taken on one machine: differences are of the machines, too.")
-    software = [{tuple(sorted(s["run"]["software"].items())) for s in side} for side in (base, candidate)]
+    if relative:
+        notes.append(
+            "The runs were taken on machines of different kinds: throughput, response times and CPU of the base are translated to this "
+            "one by what the generator carries on each (calibrate), which is about the speed of the machine and no more."
+        )
+    elif not _is_one_machine([*base, *candidate]):
+        notes.append("Not all runs were taken on machines of one kind: differences are of the machines, too.")
+    elif len({run["machine"].get("hostname") for run in (*base, *candidate)}) > 1:
+        notes.append("The runs were taken on several machines of one kind.")
+    software = [{tuple(sorted(run["software"].items())) for run in side} for side in (base, candidate)]
     if software[0] != software[1]:
         before, after = (dict(next(iter(side))) for side in software)
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
@@ -218,21 +318,18 @@ def _find_notes(base: Sequence[Summary], candidate: Sequence[Summary]) -> list[s
             + ", ".join(f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}" for name in changed)
             + "."
         )
-    for name in sorted({key for s in (*base, *candidate) for key in s["settings"]}):
-        lines = [
-            {line.strip() for s in side for line in s["settings"].get(name, "").splitlines()}
-            for side in (base, candidate)
-        ]
-        # a lab has other ports and another place each time
-        gone, new = (sorted(filter(_is_telling, one - other)) for one, other in (lines, reversed(lines)))
+    if any(line.startswith("sha256:") for run in base for lines in run["settings"].values() for line in lines):
+        digests = [{str(digest_settings(run["settings"])) for run in side} for side in (base, candidate)]
+        if digests[0] != digests[1]:
+            notes.append("The settings of Postfix or amavisd are others than those of the base.")
+        return notes
+    for name in sorted({key for run in (*base, *candidate) for key in run["settings"]}):
+        lines = [{line for run in side for line in run["settings"].get(name, ())} for side in (base, candidate)]
+        gone, new = (sorted(one - other) for one, other in (lines, reversed(lines)))
         if gone or new:
             words = [*(f"- {line}" for line in gone[:5]), *(f"+ {line}" for line in new[:5])]
             notes.append(f"{name}: {'; '.join(words)}")
     return notes
-
-
-def _is_telling(line: str) -> bool:
-    return bool(line) and "/labs/" not in line and "127.0.0." not in line and "syslog_name" not in line
 
 
 def _say(metrics: Sequence[Compared], main: Difference, margin: float) -> list[str]:
@@ -252,7 +349,10 @@ def _say(metrics: Sequence[Compared], main: Difference, margin: float) -> list[s
         "regression": f"worse by more than the margin of {margin:.0%}",
         "inconclusive": f"not decided: the interval reaches across the margin of {margin:.0%}",
     }
-    sentences = [f"Throughput: {change} ({low} to {high}): {words[first['verdict']]}."]
+    words_now = words[first["verdict"]]
+    if first["verdict"] == "inconclusive" and first["interval"][0] > 1 - margin:
+        words_now = f"a loss of more than {margin:.0%} is excluded; whether it is better is not decided"
+    sentences = [f"Throughput: {change} ({low} to {high}): {words_now}."]
     if first["detectable"] is not None and first["detectable"] > margin:
         sentences.append(
             f"These runs show a change of {first['detectable']:.0%} in four of five cases, and not one of {margin:.0%}."

@@ -5,7 +5,7 @@ means "not measured" or "too few values", never zero. Intervals are pairs
 [low, high] at 95 %.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from reports.steprow import Cost, Interval, Percentiles, StepRow
 from reports.sweepsummary import Level, Recommendation, Sweep
@@ -178,6 +178,8 @@ class RunFacts(TypedDict):
     length_s: float | None
     end_reason: str
     workload_hash: str
+    expect: dict[str, Any]
+    """The table [expect] of the profile; empty: nothing was expected."""
     seed: int | None
     chain_choice: str
     about: str
@@ -189,6 +191,8 @@ class RunFacts(TypedDict):
     destination_concurrency_limit: int | None
     cpus: int | None
     memory_bytes: int | None
+    generator_per_s: float | None
+    """What this machine's generator carried just before the run, msg/s; None: not measured."""
     host: dict[str, str]
     software: dict[str, str]
     addresses: dict[str, str]

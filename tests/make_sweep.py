@@ -402,9 +402,9 @@ def _make_verdict(recommendation: Recommendation) -> Verdict:
 def _make_facts(rows: Sequence[StepRow]) -> RunFacts:
     return RunFacts(
         directory="runs/2026-05-28T20-26-40Z-size", version="0.1.0", started_at=1_780_000_000.0,
-        length_s=VISIT_S * len(rows), end_reason="", workload_hash="0123456789abcdef", seed=1, chain_choice="lab: asked for",
+        length_s=VISIT_S * len(rows), end_reason="", workload_hash="0123456789abcdef", expect={}, seed=1, chain_choice="lab: asked for",
         about="How many processes: every level three times.", pacing="delivered", is_reference=False, law="",
-        feed_processes=2, filter_servers=2, destination_concurrency_limit=2, cpus=CPUS, memory_bytes=4 << 30,
+        feed_processes=2, filter_servers=2, destination_concurrency_limit=2, cpus=CPUS, memory_bytes=4 << 30, generator_per_s=None,
         host={"hostname": "mx1", "cpu_model": "Some CPU", "kernel": "6.1.0"},
         software={"loadgen": "0.1.0", "postfix": "3.7.11", "amavisd": "2.13.0"},
         addresses={"front": "127.0.0.1:11025", "filter": "127.0.0.1:11024", "reinjection": "127.0.0.1:11035"},

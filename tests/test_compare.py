@@ -100,13 +100,13 @@ def test_run_that_cannot_be_used_never_passes(tmp_path: Path, what: str) -> None
 def test_another_machine_and_other_settings_are_named(tmp_path: Path) -> None:
     base, candidate = make_side(tmp_path, "a", SAME[:2]), make_side(tmp_path, "b", SAME[:2])
     for directory in candidate:
-        change(directory, "UPDATE meta SET value = replace(value, 'mx1', 'mx2') WHERE key = 'host'")
+        change(directory, "UPDATE meta SET value = replace(value, 'Some CPU', 'Another CPU') WHERE key = 'host'")
         change(directory, "UPDATE meta SET value = replace(value, '3.7.11', '3.11.0') WHERE key = 'software'")
         set_meta(directory, "settings", {"main.cf": "default_process_limit = 50"})
 
     notes = " ".join(json.loads(loadgen("compare", "--json", *base, "--", *candidate).stdout)["notes"])
 
-    assert "Not all runs were taken on one machine" in notes
+    assert "Not all runs were taken on machines of one kind" in notes
     assert "postfix 3.7.11 -> 3.11.0" in notes
     assert "main.cf: + default_process_limit = 50" in notes
 

@@ -26,7 +26,7 @@ from loadgen.child import Child, python_module
 from loadgen.errors import ChainError
 from loadgen.safety import resolve_target
 
-__all__ = ["OpenChain", "open_chain"]
+__all__ = ["OpenChain", "keep_open", "open_chain"]
 
 _BANNER_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 30.0
@@ -95,6 +95,20 @@ async def open_chain(
             yield OpenChain(chain, host, tuner, feed_command=tuner.feed_command)
         finally:
             await asyncio.shield(tuner.restore())
+
+
+@asynccontextmanager
+async def keep_open(choice: ChainChoice) -> AsyncIterator[OpenChain | None]:
+    """Open a lab for several runs, and put it away on leaving; None: any other chain is opened for each run by itself.
+
+    Raises:
+        ChainError: it cannot be brought up.
+    """
+    if choice.lab is None:
+        yield None
+        return
+    async with _open_lab(choice.lab) as opened:
+        yield opened
 
 
 @asynccontextmanager

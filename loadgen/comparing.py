@@ -1,0 +1,246 @@
+"""`loadgen compare` once its words are understood: recorded runs, two chains in turn, or one chain against itself."""
+
+import asyncio
+import json
+import math
+import platform
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loadgen.abba import Blocks, take_blocks
+from loadgen.chain.choice import choose_chain
+from loadgen.errors import ExitCode, UnusableRunError, UsageError
+from loadgen.expectations import Expect, WorseMax
+from loadgen.gating import GateFiles, publish, write_text
+from loadgen.output import put, say
+from loadgen.profile import load_profile
+from loadgen.progress import PatientConsole, Progress
+from loadgen.records import RunReader
+from loadgen.run import RunRequest
+from loadgen.running import DEFAULT_MARGIN
+from loadgen.series import make_series_directory, open_series
+from reports.analyse import analyse
+from reports.comparison import is_enough
+from reports.comparisontext import print_comparison, render_markdown
+from reports.expecting import exit_code_of, expects_something, judge_gate
+from reports.gatetext import print_gate, render_chart, render_gate_markdown
+from reports.runcomparison import METRICS, compare_runs, read_metric
+from reports.runvalues import RunValues, read_values
+from reports.selftest import SelfTest, examine_bed
+from reports.selftesttext import print_self_test
+
+__all__ = ["Sides", "compare_in_turn", "examine_machine", "report_comparison"]
+
+_FEWEST_RUNS = 12
+"""Of a self-test: three blocks of four."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is compared."""
+
+    base: Sequence[RunValues]
+    candidate: Sequence[RunValues]
+    base_names: Sequence[str]
+    candidate_names: Sequence[str]
+    paired: bool
+    blocks: bool
+    expect: dict[str, Any]
+    """The table [expect] of the candidate's profile."""
+    runs: Sequence[RunValues] = ()
+    """Those of the candidate that absolute expectations are about; empty: `candidate`."""
+    spoilt: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    ended: ExitCode = ExitCode.OK
+    """Other than OK: what ended the runs."""
+
+
+def report_comparison(
+    sides: Sides, margin: float | None, files: GateFiles, html: Path | None, started_s: float, *, as_json: bool
+) -> ExitCode:
+    """Compare, print, write what was asked for, and return what the command ends with.
+
+    Args:
+        sides: What is compared.
+        margin: Loss of throughput that does not matter; None: as the profile says.
+        files: What to write for a CI server.
+        html: Where to write the page; None: nowhere.
+        started_s: Unix seconds at which this began.
+        as_json: Print JSON.
+
+    Raises:
+        UnusableRunError: the runs cannot be compared.
+        UsageError: pairs of different number, or a file cannot be written.
+    """
+    expect, gates = _expect(sides.expect, margin)
+    margins = expect.worse_max.model_dump(exclude_none=True)
+    found = compare_runs(
+        sides.base, sides.candidate, margin=margins.get("delivered_per_s", DEFAULT_MARGIN), margins=margins, paired=sides.paired, blocks=sides.blocks
+    )  # fmt: skip
+    found["notes"] += sides.notes
+    gate = judge_gate(expect, sides.runs or sides.candidate, comparison=found, spoilt=sides.spoilt)
+    if html is not None:
+        from reports.comparisonhtml import render_comparison_html  # lazily: only a page pays for the figures
+
+        write_text(html, render_comparison_html(found, sides.base_names, sides.candidate_names, time.time()))
+    if as_json:
+        put(json.dumps({**found, "gate": gate}, indent=2))
+    else:
+        console = PatientConsole()
+        print_comparison(found, console)
+        if gates:
+            print_gate(gate, console)
+    text = render_markdown(found, ", ".join(sides.base_names), ", ".join(sides.candidate_names))
+    text = f"{render_gate_markdown(gate)}\n{text}" if gates else f"{text}\n{render_chart(gate)}"
+    publish(
+        gate, files, text, started_s=started_s, took_s=time.time() - started_s, hostname=platform.node(),
+        pages={"comparison": html} if html is not None else {},
+    )  # fmt: skip
+    return sides.ended if sides.ended is not ExitCode.OK else exit_code_of(gate)
+
+
+def _expect(table: dict[str, Any], margin: float | None) -> tuple[Expect, bool]:
+    """Return what is expected, and whether the profile expects anything itself; else only that there is no loss."""
+    expect = Expect.model_validate(table)
+    wanted = expect.worse_max.model_dump(exclude_none=True)
+    gates = expects_something(expect) or bool(wanted)
+    if margin is not None or "delivered_per_s" not in wanted:
+        wanted["delivered_per_s"] = margin or DEFAULT_MARGIN
+    return expect.model_copy(update={"worse_max": WorseMax(**wanted)}), gates
+
+
+def compare_in_turn(
+    chain_a: str, chain_b: str, profile: str, margin: float | None, time_limit_s: float, seed: int | None, output: Path,
+    files: GateFiles, html: Path | None, *, as_json: bool,
+) -> ExitCode:  # fmt: skip
+    """Run two chains in turn, compare them, and return what the command ends with.
+
+    Raises:
+        LoadgenError: something given cannot be used, a chain cannot be brought up, or too little was measured.
+    """
+    started_s = time.time()
+    requests = {side: _request(profile, chain, output) for side, chain in (("A", chain_a), ("B", chain_b))}
+    loaded = requests["A"].profile
+    if loaded.processes is not None:
+        raise UsageError(f"{profile}: a sweep over process counts; --ab compares chains at one count, with steps")
+    for side, request in requests.items():
+        say(f"{side}: {request.choice.why}")
+    expect, _ = _expect(loaded.expect.model_dump(mode="json"), margin)
+    allowed = expect.worse_max.delivered_per_s or DEFAULT_MARGIN
+    seed = seed if seed is not None else random.SystemRandom().randrange(1 << 31)
+
+    def enough(base: Sequence[RunValues], candidate: Sequence[RunValues]) -> bool:
+        values = [read_metric(METRICS[0], side) for side in (base, candidate)]
+        return len(values[0]) == len(values[1]) and is_enough(values[0], values[1], margin=allowed)
+
+    with Progress(PatientConsole(stderr=True), brief=True) as progress:
+        found = asyncio.run(
+            take_blocks(requests, f"ab-{requests['A'].profile_name}", time_limit_s, seed, progress, enough)
+        )
+    _check_usable(found)
+    page = html or found.directory / "comparison.html"
+    sides = Sides(
+        [block.read("A") for block in found.whole], [block.read("B") for block in found.whole], [chain_a], [chain_b],
+        paired=True, blocks=True, expect=loaded.expect.model_dump(mode="json"),
+        runs=[read_values(one.summary) for block in found.whole for one in block.taken["B"]], notes=_describe_blocks(found, seed),
+        ended=found.exit_code,
+    )  # fmt: skip
+    code = report_comparison(sides, margin, files, page, started_s, as_json=as_json)
+    if not as_json:
+        put(f"report: {page.absolute()}")
+    return code
+
+
+def _request(profile: str, chain: str | None, output: Path) -> RunRequest:
+    name, text, loaded = load_profile(profile)
+    return RunRequest(name, text, loaded, choose_chain(chain, domain=loaded.message.recipient_domain), output)
+
+
+def _check_usable(found: Blocks) -> None:
+    if found.exit_code is ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if not found.whole:
+        raise UnusableRunError(f"{found.directory}: no block was completed: {found.why_ended}; the runs in it say more")
+
+
+def _describe_blocks(found: Blocks, seed: int) -> list[str]:
+    spoilt = sum(len(block.spoilt) for block in found.blocks)
+    orders = " ".join(block.order for block in found.whole)
+    notes = [
+        f"{len(found.whole)} blocks ({orders}, seed {seed}) in {found.took_s:.0f} s; ended because {found.why_ended}."
+    ]
+    if spoilt:
+        notes.append(f"{spoilt} runs were not steady enough and were taken again.")
+    if len(found.blocks) > len(found.whole):
+        notes.append(f"{len(found.blocks) - len(found.whole)} blocks were not completed and do not count.")
+    return notes
+
+
+def examine_machine(
+    words: Sequence[str], chain: str | None, margin: float | None, time_limit_s: float, output: Path, *, as_json: bool
+) -> ExitCode:
+    """Compare one chain with itself, in runs that are taken now or were recorded, and return what the command ends with.
+
+    Raises:
+        LoadgenError: something given cannot be used, or there are too few runs.
+    """
+    recorded = [Path(word) for word in words if (Path(word) / "run.sqlite").is_file()]
+    if recorded and len(recorded) < len(words):
+        raise UsageError("--self-test: got run directories and something else, want a profile, or run directories only")
+    if not recorded and len(words) != 1:
+        raise UsageError(f"--self-test: got {len(words)} words, want a profile, or run directories")
+    runs = _read_recorded(recorded) if recorded else _take_for_test(words[0], chain, time_limit_s, output)
+    if len({run["workload_hash"] for run in runs}) > 1:
+        raise UsageError("--self-test: the runs are of different loads, want runs of one profile on one chain")
+    values = read_metric(METRICS[0], runs)
+    if len(values) < _FEWEST_RUNS:
+        raise UnusableRunError(
+            f"--self-test: {len(values)} runs can be used, want at least {_FEWEST_RUNS}; give it more time (--time-limit)"
+        )
+    found = examine_bed(values, margin or DEFAULT_MARGIN)
+    _print_test(found, as_json=as_json)
+    return ExitCode.OK
+
+
+def _print_test(found: SelfTest, *, as_json: bool) -> None:
+    if as_json:
+        put(json.dumps(found, indent=2))
+    else:
+        print_self_test(found, PatientConsole())
+
+
+def _read_recorded(directories: Sequence[Path]) -> list[RunValues]:
+    runs = []
+    for directory in directories:
+        with RunReader(directory) as reader:
+            runs.append(read_values(analyse(reader)))
+    return sorted((run for run in runs if run["status"] == "complete"), key=lambda run: run["started_at"] or math.inf)
+
+
+def _take_for_test(profile: str, chain: str | None, time_limit_s: float, output: Path) -> list[RunValues]:
+    request = _request(profile, chain, output)
+    say(request.choice.why)
+    with Progress(PatientConsole(stderr=True), brief=True) as progress:
+        return asyncio.run(_take_until(request, time_limit_s, progress))
+
+
+async def _take_until(request: RunRequest, time_limit_s: float, progress: Progress) -> list[RunValues]:
+    directory = make_series_directory(request.output, f"self-test-{request.profile_name}")
+    begun, longest_s = time.monotonic(), 0.0
+    runs: list[RunValues] = []
+    async with open_series({"run": replace(request, output=directory)}, progress) as series:
+        while time.monotonic() - begun + longest_s < time_limit_s:
+            run_begun = time.monotonic()
+            one = await series.take("run", f"run {len(runs) + 1}")
+            longest_s = max(longest_s, time.monotonic() - run_begun)
+            if one.exit_code is ExitCode.INTERRUPTED:
+                raise KeyboardInterrupt
+            if one.is_complete:
+                runs.append(read_values(one.summary))
+            elif not one.is_spoilt:
+                raise UnusableRunError(f"{one.directory}: {one.summary['status']}: {one.summary['run']['end_reason']}")
+    return runs

@@ -1,0 +1,173 @@
+"""Several runs of one load, one after the other: a gate's, or in turn on two chains.
+
+A run is one value, so every one begins afresh: the daemons of a lab, which
+stays up all the time, are reloaded before each. A run that noise has made
+unusable is taken again, a few times; everything else is left for the reader to judge.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loadgen.calibrate import measure_machine
+from loadgen.chain.opening import OpenChain, keep_open
+from loadgen.errors import ExitCode
+from loadgen.progress import Progress
+from loadgen.records import RunReader
+from loadgen.run import RunRequest, conduct, list_interrupts
+from reports.analyse import Summary, analyse
+
+__all__ = ["Series", "Taken", "open_series", "take_runs"]
+
+_MORE = 0.4
+"""Runs that noise has spoilt are taken again, at most this share of the planned ones, rounded up."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One run that has been made."""
+
+    directory: Path
+    summary: Summary
+    exit_code: ExitCode
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it counts."""
+        return self.exit_code is ExitCode.OK and self.summary["status"] == "complete"
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether only noise speaks against it: every message is accounted for, and no step was steady enough."""
+        accounting = self.summary["accounting"]
+        return (
+            self.exit_code is ExitCode.OK
+            and self.summary["status"] == "invalid"
+            and not accounting["lost"]
+            and not accounting["unknown"]
+            and accounting["adds_up"]
+        )
+
+
+class Series:
+    """Takes runs of some sides, each of which has a chain; `open_series` makes one."""
+
+    def __init__(
+        self, requests: dict[str, RunRequest], opened: dict[str, OpenChain | None], progress: Progress
+    ) -> None:
+        self._requests = requests
+        self._opened = opened
+        self._progress = progress
+        self._fresh = set(requests)
+        """Sides whose chain has just come up and has carried nothing."""
+        self._interrupted = False
+
+    def watch(self) -> None:
+        """Hear of interrupts, which a run only does while it lasts; what is being changed then is finished first."""
+        for number in list_interrupts():
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt)
+
+    def unwatch(self) -> None:
+        """Leave interrupts to others."""
+        for number in list_interrupts():
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    async def take(self, side: str, words: str) -> Taken:
+        """Make one run of *side*; *words* say on screen which it is.
+
+        Raises:
+            LoadgenError: it could not be begun.
+            KeyboardInterrupt: interrupted between two runs.
+        """
+        self._check()
+        opened = self._opened[side]
+        if opened is not None and opened.tuner is not None and side not in self._fresh:
+            await opened.tuner.apply(opened.tuner.present)
+            self._check()
+        self._fresh.discard(side)
+        try:
+            directory, exit_code = await conduct(replace(self._requests[side], opened=opened), self._progress)
+        finally:
+            self.watch()
+        summary = await asyncio.to_thread(_analyse, directory)
+        taken = Taken(directory, summary, exit_code)
+        self._progress.say(f"{words}: {_say_result(taken)}")
+        return taken
+
+
+@asynccontextmanager
+async def open_series(requests: dict[str, RunRequest], progress: Progress) -> AsyncIterator[Series]:
+    """Bring up what the sides need, and put it away on leaving.
+
+    Args:
+        requests: What to run, by the name of the side.
+        progress: Is told what happens.
+    """
+    opened: dict[str, OpenChain | None] = {}
+    series = Series(requests, opened, progress)
+    async with AsyncExitStack() as stack:
+        series.watch()
+        stack.callback(series.unwatch)
+        for side, request in requests.items():
+            opened[side] = await stack.enter_async_context(keep_open(request.choice))
+        yield series
+
+
+async def take_runs(request: RunRequest, runs: int, progress: Progress, *, measure_speed: bool = False) -> list[Taken]:
+    """Make *runs* runs, and some more where noise has spoilt one; stop at the first that fails otherwise.
+
+    Args:
+        request: What to run.
+        runs: How many are wanted.
+        progress: Is told what happens.
+        measure_speed: Measure before the first what this machine's generator carries, for a baseline.
+    """
+    if measure_speed:
+        request = replace(request, generator_per_s=await measure_machine())
+    if runs == 1:
+        directory, exit_code = await conduct(request, progress)
+        return [Taken(directory, await asyncio.to_thread(_analyse, directory), exit_code)]
+    parent = make_series_directory(request.output, request.profile_name)
+    taken: list[Taken] = []
+    async with open_series({"run": replace(request, output=parent)}, progress) as series:
+        spare = math.ceil(_MORE * runs)
+        while len(taken) < runs + spare and sum(one.is_complete for one in taken) < runs:
+            one = await series.take("run", f"run {sum(t.is_complete for t in taken) + 1} of {runs}")
+            taken.append(one)
+            if not one.is_complete and not one.is_spoilt:
+                break
+    return taken
+
+
+def make_series_directory(parent: Path, name: str) -> Path:
+    """Create and return the directory that holds the runs of a series."""
+    from loadgen.records import make_run_directory
+
+    return make_run_directory(parent, name, time.time())
+
+
+def _analyse(directory: Path) -> Summary:
+    with RunReader(directory) as reader:
+        return analyse(reader)
+
+
+def _say_result(taken: Taken) -> str:
+    rows: Sequence[str] = [
+        f"{row['delivered_per_s']:.1f} msg/s at N = {row['concurrency']}"
+        for row in taken.summary["steps"]
+        if row["valid"] and row["delivered_per_s"]
+    ]
+    reasons = [reason for row in taken.summary["steps"] for reason in row["reasons"]]
+    words = f"{', '.join(rows)} delivered" if rows else "; ".join(reasons) or taken.summary["run"]["end_reason"]
+    return words if taken.is_complete else f"{taken.summary['status']} ({words})"
