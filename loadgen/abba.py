@@ -1,7 +1,7 @@
 """Two chains in turn: blocks of four runs, A B B A or B A A B by lot, until the answer is known or the time is over.
 
 A machine that grows slower over minutes does so for both sides alike, and within a
-block such a drift cancels. What is compared are the blocks, each of them one value.
+block such a drift cancels.
 """
 
 import json
@@ -16,9 +16,12 @@ from loadgen.errors import ExitCode
 from loadgen.progress import Progress
 from loadgen.run import RunRequest
 from loadgen.series import Series, Taken, make_series_directory, open_series
-from reports.runvalues import RunValues, merge_runs, read_values
+from reports.runvalues import RunValues, read_values
 
-__all__ = ["Block", "Blocks", "take_blocks"]
+__all__ = ["RUNS_PER_BLOCK", "Block", "Blocks", "take_blocks"]
+
+RUNS_PER_BLOCK = 2
+"""Of each side."""
 
 _ORDERS = ("ABBA", "BAAB")
 _ATTEMPTS = 3
@@ -43,10 +46,6 @@ class Block:
         """Whether it counts."""
         return all(len(runs) == self.order.count(side) for side, runs in self.taken.items())
 
-    def read(self, side: str) -> RunValues:
-        """Return the runs of a side as one value."""
-        return merge_runs([read_values(one.summary) for one in self.taken[side]])
-
 
 @dataclass
 class Blocks:
@@ -64,6 +63,10 @@ class Blocks:
         """Those that count."""
         return [block for block in self.blocks if block.is_whole]
 
+    def read(self, side: str) -> list[RunValues]:
+        """Return the runs of a side that count, block by block."""
+        return [read_values(one.summary) for block in self.whole for one in block.taken[side]]
+
 
 async def take_blocks(
     requests: dict[str, RunRequest], name: str, time_limit_s: float, seed: int, progress: Progress,
@@ -77,7 +80,7 @@ async def take_blocks(
         time_limit_s: In which the last block is to end; the first one is taken in any case.
         seed: Of the lots.
         progress: Is told what happens.
-        is_enough: Gets one value per block of A and of B.
+        is_enough: Gets the runs of A and of B, block by block.
 
     Raises:
         LoadgenError: a chain cannot be brought up, or the first run could not be begun.
@@ -93,7 +96,11 @@ async def take_blocks(
             block_begun = time.monotonic()
             block = Block(lots.choice(_ORDERS))
             found.blocks.append(block)
-            failed = await _take_block(series, block, len(found.blocks))
+            try:
+                failed = await _take_block(series, block, len(found.blocks))
+            except KeyboardInterrupt:  # between two runs
+                found.exit_code, found.why_ended = ExitCode.INTERRUPTED, "interrupted by the user"
+                break
             _write_down(found, seed)
             longest_s = max(longest_s, time.monotonic() - block_begun)
             found.took_s = time.monotonic() - begun
@@ -105,7 +112,7 @@ async def take_blocks(
                 )
             elif len(found.blocks) - len(whole) > _MOST_DROPPED:
                 found.why_ended = "too many runs were not steady enough"
-            elif whole and is_enough([one.read("A") for one in whole], [one.read("B") for one in whole]):
+            elif whole and is_enough(found.read("A"), found.read("B")):
                 found.why_ended = "the answer is known"
             elif found.took_s + longest_s > time_limit_s:
                 found.why_ended = "the time is over"

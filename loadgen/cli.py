@@ -38,12 +38,16 @@ app.add_typer(lab_app, name="lab")
 app.command(epilog="Examples:  loadgen check  |  loadgen check --chain mx.toml --json")(check)
 app.command(
     cls=CompareCommand,
-    epilog="Examples:  loadgen compare runs/old-* -- runs/new-*  |  loadgen compare --paired A B -- C D",
+    epilog="Examples:  loadgen compare runs/old-* -- runs/new-*  |  loadgen compare --ab lmtp.toml smtp.toml ci-gate  |  "
+    "loadgen compare --self-test ci-gate",
 )(compare)
 app.command(epilog='Example, in a chain file:  collector = ["ssh", "mx1", "loadgen", "collect"]')(collect)
 
 
-@app.command(epilog="Examples:  loadgen run quick  |  loadgen run my-load.toml --chain lab --processes 4")
+@app.command(
+    epilog="Examples:  loadgen run quick  |  loadgen run my-load.toml --chain lab --processes 4  |  "
+    "loadgen run ci-gate --baseline ci/baseline.json --junit junit.xml"
+)
 def run(
     profile: Annotated[
         str, typer.Argument(help="A shipped profile (see 'loadgen profiles') or the path of a TOML file.")
@@ -333,5 +337,6 @@ def _print_timeline(name: str, profile: "Profile", why: str) -> None:
             known = "the known mends" if profile.variants.known else "no known mends"
             put(f"variants: {known}, {own}; {profile.variants.blocks} blocks")
         return
-    total = sum(step.warm_up_s + step.hold_s for step in plan.steps)
-    put(f"about {format_duration(total)} of load in all")
+    total = profile.runs * sum(step.warm_up_s + step.hold_s for step in plan.steps)
+    times = f", {profile.runs} runs" if profile.runs > 1 else ""
+    put(f"about {format_duration(total)} of load in all{times}")

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from loadgen.errors import UsageError
-from loadgen.gating import AnnotationsOption, GateFiles, JUnitOption, MarkdownOption, check_writable
+from loadgen.gating import AnnotationsOption, GateFiles, JUnitOption, MarkdownOption, check_writable, publish_failure
 from loadgen.output import JsonOption
 
 if TYPE_CHECKING:
@@ -105,9 +105,12 @@ def compare(
     read = [_read_side(side) for side in (paths, candidate)]
     sides = Sides(
         read[0][0], read[1][0], [run["directory"] for run in read[0][0]], [run["directory"] for run in read[1][0]],
-        paired=paired, blocks=False, expect=read[1][1],
+        block=1 if paired else None, expect=read[1][1],
     )  # fmt: skip
-    raise typer.Exit(report_comparison(sides, margin, files, html, time.time(), as_json=as_json))
+    started_s = time.time()
+    with publish_failure(files, sides.candidate[0]["profile"], started_s):
+        code = report_comparison(sides, margin, files, html, started_s, as_json=as_json)
+    raise typer.Exit(code)
 
 
 def _read_side(paths: list[Path]) -> "tuple[list[RunValues], dict[str, Any]]":

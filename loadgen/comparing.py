@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadgen.abba import Blocks, take_blocks
+from loadgen.abba import RUNS_PER_BLOCK, Blocks, take_blocks
 from loadgen.chain.choice import choose_chain
 from loadgen.errors import ExitCode, UnusableRunError, UsageError
 from loadgen.expectations import Expect, WorseMax
-from loadgen.gating import GateFiles, publish, write_text
+from loadgen.gating import GateFiles, publish, publish_failure, write_text
 from loadgen.output import put, say
 from loadgen.profile import load_profile
 from loadgen.progress import PatientConsole, Progress
@@ -47,16 +47,15 @@ class Sides:
     candidate: Sequence[RunValues]
     base_names: Sequence[str]
     candidate_names: Sequence[str]
-    paired: bool
-    blocks: bool
+    block: int | None
+    """As in `reports.comparison.compare`."""
     expect: dict[str, Any]
     """The table [expect] of the candidate's profile."""
-    runs: Sequence[RunValues] = ()
-    """Those of the candidate that absolute expectations are about; empty: `candidate`."""
-    spoilt: Sequence[str] = ()
     notes: Sequence[str] = ()
     ended: ExitCode = ExitCode.OK
-    """Other than OK: what ended the runs."""
+    """Other than OK: of what ended the runs before their time."""
+    problem: str = ""
+    """The same in words."""
 
 
 def report_comparison(
@@ -79,10 +78,10 @@ def report_comparison(
     expect, gates = _expect(sides.expect, margin)
     margins = expect.worse_max.model_dump(exclude_none=True)
     found = compare_runs(
-        sides.base, sides.candidate, margin=margins.get("delivered_per_s", DEFAULT_MARGIN), margins=margins, paired=sides.paired, blocks=sides.blocks
+        sides.base, sides.candidate, margin=margins.get("delivered_per_s", DEFAULT_MARGIN), margins=margins, block=sides.block
     )  # fmt: skip
     found["notes"] += sides.notes
-    gate = judge_gate(expect, sides.runs or sides.candidate, comparison=found, spoilt=sides.spoilt)
+    gate = judge_gate(expect, sides.candidate, comparison=found, problem=sides.problem)
     if html is not None:
         from reports.comparisonhtml import render_comparison_html  # lazily: only a page pays for the figures
 
@@ -135,23 +134,25 @@ def compare_in_turn(
 
     def enough(base: Sequence[RunValues], candidate: Sequence[RunValues]) -> bool:
         values = [read_metric(METRICS[0], side) for side in (base, candidate)]
-        return len(values[0]) == len(values[1]) and is_enough(values[0], values[1], margin=allowed)
-
-    with Progress(PatientConsole(stderr=True), brief=True) as progress:
-        found = asyncio.run(
-            take_blocks(requests, f"ab-{requests['A'].profile_name}", time_limit_s, seed, progress, enough)
+        return len(values[0]) == len(values[1]) and is_enough(
+            values[0], values[1], margin=allowed, block=RUNS_PER_BLOCK
         )
-    _check_usable(found)
-    page = html or found.directory / "comparison.html"
-    sides = Sides(
-        [block.read("A") for block in found.whole], [block.read("B") for block in found.whole], [chain_a], [chain_b],
-        paired=True, blocks=True, expect=loaded.expect.model_dump(mode="json"),
-        runs=[read_values(one.summary) for block in found.whole for one in block.taken["B"]], notes=_describe_blocks(found, seed),
-        ended=found.exit_code,
-    )  # fmt: skip
-    code = report_comparison(sides, margin, files, page, started_s, as_json=as_json)
-    if not as_json:
-        put(f"report: {page.absolute()}")
+
+    with publish_failure(files, requests["A"].profile_name, started_s):
+        with Progress(PatientConsole(stderr=True), brief=True) as progress:
+            found = asyncio.run(
+                take_blocks(requests, f"ab-{requests['A'].profile_name}", time_limit_s, seed, progress, enough)
+            )
+        _check_usable(found)
+        page = html or found.directory / "comparison.html"
+        sides = Sides(
+            found.read("A"), found.read("B"), [chain_a], [chain_b], block=RUNS_PER_BLOCK,
+            expect=loaded.expect.model_dump(mode="json"), notes=_describe_blocks(found, seed),
+            ended=found.exit_code, problem=found.why_ended if found.exit_code is not ExitCode.OK else "",
+        )  # fmt: skip
+        code = report_comparison(sides, margin, files, page, started_s, as_json=as_json)
+        if not as_json:
+            put(f"report: {page.absolute()}")
     return code
 
 
@@ -161,7 +162,7 @@ def _request(profile: str, chain: str | None, output: Path) -> RunRequest:
 
 
 def _check_usable(found: Blocks) -> None:
-    if found.exit_code is ExitCode.INTERRUPTED:
+    if not found.whole and found.exit_code is ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if not found.whole:
         raise UnusableRunError(f"{found.directory}: no block was completed: {found.why_ended}; the runs in it say more")

@@ -4,18 +4,30 @@ What is written, and how it is escaped, is worked out in `reports`.
 """
 
 import os
-from collections.abc import Mapping
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from loadgen.errors import UsageError
+from loadgen.errors import LoadgenError, UsageError
 from loadgen.output import put, say
-from reports.expecting import Gate
+from reports.gate import Gate
 
-__all__ = ["AnnotationsOption", "GateFiles", "JUnitOption", "MarkdownOption", "check_writable", "publish", "write_text"]
+__all__ = [
+    "AnnotationsOption",
+    "GateFiles",
+    "JUnitOption",
+    "MarkdownOption",
+    "check_writable",
+    "publish",
+    "publish_failure",
+    "write_text",
+]
 
 JUnitOption = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write the expectations as JUnit XML.")
@@ -91,11 +103,37 @@ def publish(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         put(render_github_annotations(gate).removesuffix("\n"))
     if files.annotations is not None:
+        if not os.environ.get("CI_JOB_URL"):
+            say("warning: CI_JOB_URL is not set, so the annotations have no links; they are for a job of GitLab")
         below = Path(os.environ.get("CI_PROJECT_DIR") or Path.cwd())
         shown = {
             name: str(page.absolute().relative_to(below)) for name, page in pages.items() if page.absolute().is_relative_to(below)
         }  # fmt: skip
         write_text(files.annotations, render_gitlab_annotations(gate, shown, os.environ))
+
+
+@contextmanager
+def publish_failure(files: GateFiles, profile: str, started_s: float) -> Iterator[None]:
+    """Let a CI server know, too, of an error for which there is no result; the error goes on to the caller.
+
+    Args:
+        files: Where to write what.
+        profile: Whose gate it is.
+        started_s: Unix seconds at which this began.
+    """
+    from reports.expecting import no_gate
+    from reports.gatetext import render_gate_markdown
+
+    try:
+        yield
+    except LoadgenError as error:
+        gate = no_gate(profile)
+        gate["outcome"], gate["reasons"] = "incomplete", [str(error)]
+        publish(
+            gate, files, render_gate_markdown(gate), started_s=started_s, took_s=time.time() - started_s,
+            hostname=platform.node(), pages={},
+        )  # fmt: skip
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -51,6 +51,8 @@ class RunRequest:
     """Several generators; None: one."""
     opened: OpenChain | None = None
     """The chain, where it is up already and stays so; None: `choice` is opened for this run alone."""
+    refresh: bool = False
+    """Its daemons have carried mail before: reload them, so that this run begins afresh like any other."""
     generator_per_s: float | None = None
     """What this machine's generator carried just before; None: not measured."""
 
@@ -140,7 +142,16 @@ class _Conductor:
                 crew.chain = opened.chain
                 self._record_chain(opened.chain)
                 entries = find_entries(self._request.profile, opened, self._request.choice.allow.targets)
-                await crew.start_children(stack, entries)
+                if self._request.refresh and opened.tuner is not None:
+                    reload = asyncio.create_task(opened.tuner.apply(opened.tuner.present))
+                    try:  # at the same time: both wait most of it
+                        await crew.start_children(stack, entries)
+                    finally:
+                        await reload
+                    await crew.ask_collector("flushed", {"command": "flush"})
+                    crew.resting_since = None
+                else:
+                    await crew.start_children(stack, entries)
                 await crew.check_ready()
                 if self._request.profile.processes is not None:
                     await self._sweep(opened)

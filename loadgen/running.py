@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadgen.errors import ExitCode
+from loadgen.errors import ExitCode, UsageError
 from loadgen.expectations import Expect, WorseMax
-from loadgen.gating import GateFiles, check_writable, publish
+from loadgen.gating import GateFiles, check_writable, publish, publish_failure
 from loadgen.output import put, say
 from loadgen.progress import PatientConsole, Progress
 from loadgen.run import RunRequest
 from loadgen.series import Taken, take_runs
 from reports.analyse import Summary, write_reports
 from reports.baseline import load_baseline, save_baseline
-from reports.expecting import Gate, exit_code_of, judge_gate
+from reports.expecting import exit_code_of, judge_gate
+from reports.gate import Gate
 from reports.gatetext import print_gate, render_gate_markdown
 from reports.runcomparison import Comparison, compare_runs
 from reports.runvalues import RunValues, read_values
@@ -48,30 +49,41 @@ def run_gate(
     Raises:
         LoadgenError: something given cannot be used, or nothing could be measured.
     """
+    if request.continues is not None and request.profile.runs > 1:
+        raise UsageError(
+            f"--continue: {request.profile_name} makes {request.profile.runs} runs, and only a single one is continued"
+        )
     base = load_baseline(baseline, request.profile.workload_hash) if baseline is not None else None
     files.check()
     if save_to is not None:
         check_writable(save_to)
         if save_to.exists():
             load_baseline(save_to)
-    started_s, begun = time.time(), time.monotonic()
-    with Progress(PatientConsole(stderr=True), brief=request.profile.runs > 1) as progress:
-        taken = asyncio.run(take_runs(request, request.profile.runs, progress, measure_speed=bool(base or save_to)))
-    summaries = [write_reports(one.directory, time.time()) for one in taken]
-    expect = request.profile.expect
-    if base and not expect.worse_max.model_dump(exclude_none=True):
+    started_s = time.time()
+    with publish_failure(files, request.profile_name, started_s):
+        return _run_gate(request, base, save_to, files, started_s, as_json=as_json)
+
+
+def _run_gate(
+    request: RunRequest, base: Sequence[RunValues] | None, save_to: Path | None, files: GateFiles, started_s: float, *,
+    as_json: bool,
+) -> ExitCode:  # fmt: skip
+    profile = request.profile
+    with Progress(PatientConsole(stderr=True), brief=profile.runs > 1) as progress:
+        speed = base is not None or save_to is not None
+        taken = asyncio.run(take_runs(request, profile.runs, progress, measure_speed=speed))
+    found = _Found(taken, [write_reports(one.directory, time.time()) for one in taken])
+    expect = profile.expect
+    if base is not None and not expect.worse_max.model_dump(exclude_none=True):
         expect = expect.model_copy(update={"worse_max": WorseMax(delivered_per_s=DEFAULT_MARGIN)})
-    found = _Found(taken, summaries)
     comparison = _compare(base, found.good, expect) if base is not None else None
-    gate = judge_gate(
-        expect, found.values, comparison=comparison, spoilt=found.spoilt, wanted_runs=request.profile.runs
-    )
+    gate = judge_gate(expect, found.values, comparison=comparison, spoilt=found.spoilt, wanted_runs=profile.runs)
     _print(found, gate, as_json=as_json)
     publish(
-        gate, files, render_gate_markdown(gate), started_s=started_s, took_s=time.monotonic() - begun, hostname=platform.node(),
+        gate, files, render_gate_markdown(gate), started_s=started_s, took_s=time.time() - started_s, hostname=platform.node(),
         pages={f"report of {one.directory.name}": one.directory / "report.html" for one in taken},
     )  # fmt: skip
-    if save_to is not None and len(found.good) == request.profile.runs:
+    if save_to is not None and len(found.good) == profile.runs:
         save_baseline(save_to, found.good)
         say(f"written: {save_to}")
     elif save_to is not None:
@@ -87,10 +99,8 @@ def report_gate(directory: Path, *, as_json: bool) -> ExitCode:
     """
     summary = write_reports(directory, time.time())
     taken = Taken(directory, summary, ExitCode.OK if summary["status"] == "complete" else ExitCode.INVALID_RESULT)
-    found = _Found([taken], [summary])
-    gate = judge_gate(Expect.model_validate(summary["run"]["expect"]), found.values)
-    _print(found, gate, as_json=as_json)
-    return _exit_code([taken], gate)
+    _print(_Found([taken], [summary]), summary["gate"], as_json=as_json)
+    return _exit_code([taken], summary["gate"])
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,13 @@ class _Found:
 
     @property
     def good(self) -> list[RunValues]:
-        """Of the complete ones."""
-        return [read_values(one.summary) for one in self.taken if one.is_complete]
+        """Of those that count."""
+        whole = [
+            one
+            for one in self.taken
+            if one.is_complete or (len(self.taken) == 1 and one.summary["status"] == "complete")
+        ]
+        return [read_values(one.summary) for one in whole]
 
     @property
     def spoilt(self) -> list[str]:

@@ -17,11 +17,12 @@ from loadgen.calibrate import measure_machine
 from loadgen.chain.opening import OpenChain, keep_open
 from loadgen.errors import ExitCode
 from loadgen.progress import Progress
-from loadgen.records import RunReader
+from loadgen.records import RunReader, make_run_directory
 from loadgen.run import RunRequest, conduct, list_interrupts
 from reports.analyse import Summary, analyse
+from reports.validity import is_noise
 
-__all__ = ["Series", "Taken", "open_series", "take_runs"]
+__all__ = ["Series", "Taken", "make_series_directory", "open_series", "take_runs"]
 
 _MORE = 0.4
 """Runs that noise has spoilt are taken again, at most this share of the planned ones, rounded up."""
@@ -37,31 +38,37 @@ class Taken:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it counts."""
-        return self.exit_code is ExitCode.OK and self.summary["status"] == "complete"
+        """Whether it counts: complete, with all of its steps."""
+        return self.exit_code is ExitCode.OK and self.summary["status"] == "complete" and self._is_valid
 
     @property
     def is_spoilt(self) -> bool:
-        """Whether only noise speaks against it: every message is accounted for, and no step was steady enough."""
+        """Whether only noise speaks against it: every message is accounted for, and a step was not steady or undisturbed."""
         accounting = self.summary["accounting"]
-        return (
-            self.exit_code is ExitCode.OK
-            and self.summary["status"] == "invalid"
-            and not accounting["lost"]
-            and not accounting["unknown"]
-            and accounting["adds_up"]
-        )
+        known = not accounting["lost"] and not accounting["unknown"] and accounting["adds_up"]
+        by_chance = all(is_noise(reason) for row in self.summary["steps"] for reason in row["reasons"])
+        return self.exit_code is ExitCode.OK and not self._is_valid and known and by_chance
+
+    @property
+    def _is_valid(self) -> bool:
+        return all(row["valid"] for row in self.summary["steps"])
 
 
 class Series:
     """Takes runs of some sides, each of which has a chain; `open_series` makes one."""
 
     def __init__(
-        self, requests: dict[str, RunRequest], opened: dict[str, OpenChain | None], progress: Progress
+        self,
+        requests: dict[str, RunRequest],
+        opened: dict[str, OpenChain | None],
+        progress: Progress,
+        *,
+        measure_speed: bool,
     ) -> None:
         self._requests = requests
         self._opened = opened
         self._progress = progress
+        self._measure_speed = measure_speed
         self._fresh = set(requests)
         """Sides whose chain has just come up and has carried nothing."""
         self._interrupted = False
@@ -91,13 +98,13 @@ class Series:
             KeyboardInterrupt: interrupted between two runs.
         """
         self._check()
-        opened = self._opened[side]
-        if opened is not None and opened.tuner is not None and side not in self._fresh:
-            await opened.tuner.apply(opened.tuner.present)
-            self._check()
+        request = replace(self._requests[side], opened=self._opened[side], refresh=side not in self._fresh)
         self._fresh.discard(side)
+        if self._measure_speed:
+            request = replace(request, generator_per_s=await measure_machine())
+            self._check()
         try:
-            directory, exit_code = await conduct(replace(self._requests[side], opened=opened), self._progress)
+            directory, exit_code = await conduct(request, self._progress)
         finally:
             self.watch()
         summary = await asyncio.to_thread(_analyse, directory)
@@ -107,15 +114,18 @@ class Series:
 
 
 @asynccontextmanager
-async def open_series(requests: dict[str, RunRequest], progress: Progress) -> AsyncIterator[Series]:
+async def open_series(
+    requests: dict[str, RunRequest], progress: Progress, *, measure_speed: bool = False
+) -> AsyncIterator[Series]:
     """Bring up what the sides need, and put it away on leaving.
 
     Args:
         requests: What to run, by the name of the side.
         progress: Is told what happens.
+        measure_speed: Measure before each run what this machine's generator carries.
     """
     opened: dict[str, OpenChain | None] = {}
-    series = Series(requests, opened, progress)
+    series = Series(requests, opened, progress, measure_speed=measure_speed)
     async with AsyncExitStack() as stack:
         series.watch()
         stack.callback(series.unwatch)
@@ -131,16 +141,16 @@ async def take_runs(request: RunRequest, runs: int, progress: Progress, *, measu
         request: What to run.
         runs: How many are wanted.
         progress: Is told what happens.
-        measure_speed: Measure before the first what this machine's generator carries, for a baseline.
+        measure_speed: Measure before each what this machine's generator carries, for a baseline.
     """
-    if measure_speed:
-        request = replace(request, generator_per_s=await measure_machine())
     if runs == 1:
+        if measure_speed:
+            request = replace(request, generator_per_s=await measure_machine())
         directory, exit_code = await conduct(request, progress)
         return [Taken(directory, await asyncio.to_thread(_analyse, directory), exit_code)]
     parent = make_series_directory(request.output, request.profile_name)
     taken: list[Taken] = []
-    async with open_series({"run": replace(request, output=parent)}, progress) as series:
+    async with open_series({"run": replace(request, output=parent)}, progress, measure_speed=measure_speed) as series:
         spare = math.ceil(_MORE * runs)
         while len(taken) < runs + spare and sum(one.is_complete for one in taken) < runs:
             one = await series.take("run", f"run {sum(t.is_complete for t in taken) + 1} of {runs}")
@@ -152,8 +162,6 @@ async def take_runs(request: RunRequest, runs: int, progress: Progress, *, measu
 
 def make_series_directory(parent: Path, name: str) -> Path:
     """Create and return the directory that holds the runs of a series."""
-    from loadgen.records import make_run_directory
-
     return make_run_directory(parent, name, time.time())
 
 
@@ -169,5 +177,7 @@ def _say_result(taken: Taken) -> str:
         if row["valid"] and row["delivered_per_s"]
     ]
     reasons = [reason for row in taken.summary["steps"] for reason in row["reasons"]]
-    words = f"{', '.join(rows)} delivered" if rows else "; ".join(reasons) or taken.summary["run"]["end_reason"]
-    return words if taken.is_complete else f"{taken.summary['status']} ({words})"
+    if taken.is_complete:
+        return f"{', '.join(rows)} delivered"
+    why = "; ".join(reasons) or taken.summary["run"]["end_reason"]
+    return f"{'not valid' if taken.is_spoilt else taken.summary['status']}: {why}"

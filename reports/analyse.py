@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 
 from loadgen.errors import RunFileError
+from loadgen.expectations import Expect
 from loadgen.records import RunReader
 from reports.accounting import Evidence, Sent, account
 from reports.attribution import Limits
 from reports.case import Case, SlowReplies
+from reports.expecting import judge_gate, no_gate
 from reports.findings import find_findings
 from reports.recommendation import no_recommendation
+from reports.runvalues import read_values
 from reports.selective import split_filtered
 from reports.stages import choose_main, compare_stages, judge_entry
 from reports.stations import LogJoin, join_log
@@ -129,7 +132,9 @@ def summarise(run: Run) -> Summary:
         findings=find_findings(case),
         cost=cost,
         settings={str(k): str(v) for k, v in (meta.get("settings") or {}).items()},
+        gate=no_gate(str(meta.get("profile_name", "")), facts["directory"]),
     )
+    summary["gate"] = judge_gate(Expect.model_validate(facts["expect"]), [read_values(summary)])
     return _finite(summary)  # type: ignore[no-any-return]
 
 

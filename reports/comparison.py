@@ -35,7 +35,7 @@ class Difference:
     ratio: float
     """Candidate over base, of the geometric means."""
     interval: tuple[float, float] | None
-    """95 %, of the ratio; None: a side (or the pairs) has fewer than two runs."""
+    """95 %, of the ratio; None: too few runs for one."""
     free_interval: tuple[float, float] | None
     """95 % at least, assuming no distribution; None: too few runs for one (six pairs, or four against four)."""
     verdict: str
@@ -43,13 +43,14 @@ class Difference:
     detectable: float | None
     """Smallest relative change that so many runs, scattering so, show in four of five cases."""
     spread: float | None
-    """Standard deviation of the logarithm of a run, or of the log-ratio of a pair."""
+    """Standard deviation of the logarithm of a run; in blocks (and pairs) without what they have in common."""
     p_worse: float
     """Of the hypothesis that it is no worse than the margin, one-sided; 1 where nothing can be said."""
     p_better: float
     """Of the hypothesis that it is no better, one-sided."""
     runs: tuple[int, int]
-    paired: bool
+    block: int | None
+    """Runs of a side that belong together with as many of the other; 1: pairs; None: the sides stand by themselves."""
 
     @property
     def agrees(self) -> bool:
@@ -68,36 +69,43 @@ class _Estimate:
     """Standard error."""
     df: float
     spread: float
-    """Standard deviation of a single run, or pair."""
+    """Standard deviation of a single run."""
 
 
 def compare(
-    base: Sequence[float], candidate: Sequence[float], *, margin: float, higher_is_better: bool, paired: bool = False
+    base: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    margin: float,
+    higher_is_better: bool,
+    block: int | None = None,
 ) -> Difference:
     """Return what *candidate* says against *base*.
 
     Args:
         base: One positive value per run.
-        candidate: The same; with *paired* in the same order and number.
+        candidate: The same; with *block* in the same order and number.
         margin: Relative change for the worse that does not matter, such as 0.05.
         higher_is_better: As for throughput; otherwise as for response times.
-        paired: Runs of the same place belong together, having been taken one after the other.
+        block: So many runs of each side, in their order, were taken together; 1: pairs. None: the sides stand by themselves.
 
     Raises:
-        ValueError: a side is empty, a value is not positive, or pairs are of different number.
+        ValueError: a side is empty, a value is not positive, or the sides do not make whole blocks.
     """
     if not base or not candidate or min(*base, *candidate) <= 0:
         raise ValueError("want at least one run on each side, and positive values")
-    if paired and len(base) != len(candidate):
-        raise ValueError(f"got {len(base)} and {len(candidate)} runs, want as many on both sides for pairs")
+    if block is not None and (len(base) != len(candidate) or len(base) % block):
+        raise ValueError(
+            f"got {len(base)} and {len(candidate)} runs, want as many on both sides, in blocks of {block} of each"
+        )
     if not 0 < margin < 1:
         raise ValueError(f"margin: got {margin:g}, want between 0 and 1")
     x, y = np.log(np.asarray(base, float)), np.log(np.asarray(candidate, float))
-    estimate = _estimate_pairs(y - x) if paired else _estimate_sides(x, y)
-    free = _free_pairs(y - x) if paired else _free_sides(x, y)
+    estimate = _estimate_blocks(x, y, block) if block is not None else _estimate_sides(x, y)
+    free = _free_pairs(_block_means(y, block) - _block_means(x, block)) if block is not None else _free_sides(x, y)
     found = Difference(
         ratio=math.exp(float(y.mean() - x.mean())), interval=None, free_interval=free, verdict="inconclusive", detectable=None, spread=None,
-        p_worse=1.0, p_better=1.0, runs=(len(x), len(y)), paired=paired,
+        p_worse=1.0, p_better=1.0, runs=(len(x), len(y)), block=block,
     )  # fmt: skip
     if estimate is None:
         return found
@@ -113,7 +121,7 @@ def compare(
         found,
         interval=(math.exp(low), math.exp(high)),
         verdict=_judge(gain_low, gain_high, worst),
-        detectable=detectable_change(estimate.spread, len(x), len(y), paired=paired),
+        detectable=detectable_change(estimate.spread, len(x), len(y), block=block),
         spread=estimate.spread,
         p_worse=p_worse,
         p_better=p_better,
@@ -139,38 +147,43 @@ def adjust_for_several(differences: Sequence[Difference]) -> list[Difference]:
     return [kept[place] for place in range(len(differences))]
 
 
-def detectable_change(spread: float, base_runs: int, candidate_runs: int, *, paired: bool = False) -> float | None:
+def detectable_change(spread: float, base_runs: int, candidate_runs: int, *, block: int | None = None) -> float | None:
     """Return the smallest relative change that is seen in four of five cases, two-sided at 5 %; None: too few runs.
 
-    *spread* is the standard deviation of the logarithm of a run, of the log-ratio of a pair with *paired*.
+    Args:
+        spread: Standard deviation of the logarithm of a run; with *block* of what its block does not explain.
+        base_runs: How many.
+        candidate_runs: How many.
+        block: As in `compare`.
     """
-    if paired:
-        df, error = base_runs - 1, spread / math.sqrt(base_runs)
-    else:
-        df, error = base_runs + candidate_runs - 2, spread * math.sqrt(1 / base_runs + 1 / candidate_runs)
+    df = base_runs + candidate_runs - 2
+    if block is not None:
+        df -= base_runs // block - 1
     if df < 1:
         return None
+    error = spread * math.sqrt(1 / base_runs + 1 / candidate_runs)
     return (_t(1 - _ALPHA / 2, df) + _t(_POWER, df)) * error
 
 
 def is_enough(
-    base: Sequence[float], candidate: Sequence[float], *, margin: float, higher_is_better: bool = True
+    base: Sequence[float], candidate: Sequence[float], *, margin: float, block: int, higher_is_better: bool = True
 ) -> bool:
-    """Return whether pairs taken so far decide, so that no more need to be taken.
+    """Return whether the blocks taken so far decide, so that no more need to be taken.
 
     Either what they say is much surer than it will have to be at the end, or the
-    interval is half as wide as the margin. Looked at after every pair, this keeps
+    interval is half as wide as the margin. Looked at after every block, this keeps
     the 95 % of the interval within a point or two (simulated in the tests).
 
     Args:
-        base: One positive value per pair.
+        base: One positive value per run.
         candidate: The same.
         margin: As in `compare`.
+        block: As in `compare`.
         higher_is_better: As in `compare`.
     """
-    d = np.log(np.asarray(candidate, float)) - np.log(np.asarray(base, float))
-    estimate = _estimate_pairs(d)
-    if estimate is None or len(d) < _FEWEST_BLOCKS:
+    blocks = len(base) // block
+    estimate = _estimate_blocks(np.log(np.asarray(base, float)), np.log(np.asarray(candidate, float)), block)
+    if estimate is None or blocks < _FEWEST_BLOCKS:
         return False
     sign = 1.0 if higher_is_better else -1.0
     half = _t(1 - _ALPHA_EARLY / 2, estimate.df) * estimate.error
@@ -178,15 +191,19 @@ def is_enough(
     allowed = -math.log1p(-margin) if higher_is_better else math.log1p(margin)
     if high < -allowed or low > allowed or (-allowed < low and high < allowed):
         return True
-    return len(d) >= _FEWEST_PRECISE and _t(1 - _ALPHA / 2, estimate.df) * estimate.error <= allowed / 2
+    return blocks >= _FEWEST_PRECISE and _t(1 - _ALPHA / 2, estimate.df) * estimate.error <= allowed / 2
 
 
-def needed_runs(spread: float, margin: float, *, paired: bool = False) -> int | None:
-    """Return how many runs a side needs to see a change of *margin* in four of five cases; None: more than 200."""
-    for runs in range(2, _MOST_RUNS + 1):
-        seen = detectable_change(spread, runs, runs, paired=paired)
+def needed_runs(spread: float, margin: float, *, block: int | None = None) -> int | None:
+    """Return how many runs a side (with *block*: how many blocks) need to see a change of *margin* in four of five cases.
+
+    None: more than 200.
+    """
+    each = block or 1
+    for number in range(2, _MOST_RUNS + 1):
+        seen = detectable_change(spread, each * number, each * number, block=block)
         if seen is not None and seen <= margin:
-            return runs
+            return number
     return None
 
 
@@ -210,11 +227,26 @@ def _estimate_sides(x: Floats, y: Floats) -> _Estimate | None:
     return _Estimate(float(y.mean() - x.mean()), math.sqrt(error), df, spread)
 
 
-def _estimate_pairs(d: Floats) -> _Estimate | None:
-    if len(d) < 2:
+def _estimate_blocks(x: Floats, y: Floats, block: int) -> _Estimate | None:
+    """Of a randomised complete block design; with one run of each side in a block, of pairs.
+
+    What a block has in common, such as how fast the machine was meanwhile, is taken out. Neighbours that resemble each
+    other, or a drift within the block, make the error too large rather than too small (A B B A).
+    """
+    blocks = len(x) // block
+    df = len(x) + len(y) - blocks - 1
+    if df < 1 or blocks < 1:
         return None
-    spread = float(d.std(ddof=1))
-    return _Estimate(float(d.mean()), spread / math.sqrt(len(d)), len(d) - 1, spread)
+    a, b = x.reshape(blocks, block), y.reshape(blocks, block)
+    d = b.mean(axis=1) - a.mean(axis=1)
+    within = ((a - a.mean(axis=1, keepdims=True)) ** 2).sum() + ((b - b.mean(axis=1, keepdims=True)) ** 2).sum()
+    spread = math.sqrt(float(within + block / 2 * ((d - d.mean()) ** 2).sum()) / df)
+    return _Estimate(float(d.mean()), spread * math.sqrt(2 / len(x)), df, spread)
+
+
+def _block_means(values: Floats, block: int) -> Floats:
+    means: Floats = values.reshape(-1, block).mean(axis=1)
+    return means
 
 
 def _below(value: float, estimate: _Estimate) -> float:

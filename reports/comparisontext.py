@@ -30,7 +30,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
 
 def say_needed(found: Comparison) -> str:
     """Return how many values would have decided."""
-    units = {"run": "runs on each side", "pair": "pairs", "block": "blocks"}[found["unit"]]
+    units = "runs on each side" if found["block"] is None else "pairs" if found["block"] == 1 else "blocks"
     return f"{found['needed_runs']} {units} would do, if they scatter like these."
 
 

@@ -9,55 +9,15 @@ runs that are incomplete or invalid.
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TypedDict
 
 from loadgen.errors import ExitCode
 from loadgen.expectations import Expect
 from loadgen.units import format_duration
+from reports.gate import Gate, Judged
 from reports.runcomparison import METRICS, Compared, Comparison, read_metric
 from reports.runvalues import RunValues
-from reports.steprow import Interval
 
-__all__ = ["Gate", "Judged", "exit_code_of", "expects_something", "judge_gate"]
-
-
-class Judged(TypedDict):
-    """One expectation."""
-
-    key: str
-    """As in the profile, such as "delivered_per_s_min" or "worse_max.delivered_per_s"."""
-    words: str
-    want: str
-    """The limit in words."""
-    got: str
-    """What was measured, in words."""
-    value: float | None
-    interval: Interval | None
-    """95 %; None: there is none (a count, or a single run)."""
-    limit: float
-    outcome: str
-    """met, missed, inconclusive, or not measured."""
-
-
-class Gate(TypedDict):
-    """Whether runs have passed."""
-
-    format: int
-    outcome: str
-    """met, missed, inconclusive, incomplete, invalid, or none (nothing was expected)."""
-    profile: str
-    delivered_per_s: float | None
-    """Geometric mean of the runs that can be used."""
-    delivered_per_s_interval: Interval | None
-    """95 %, from the spread between runs; of a single run from within it."""
-    judged: list[Judged]
-    runs: list[str]
-    """Directories, in their order."""
-    spoilt: list[str]
-    """Of these, not valid because of noise alone, and taken again."""
-    reasons: list[str]
-    """Why it is incomplete, invalid or inconclusive."""
-    notes: list[str]
+__all__ = ["exit_code_of", "expects_something", "judge_gate", "no_gate"]
 
 
 def expects_something(expect: Expect) -> bool:
@@ -65,9 +25,17 @@ def expects_something(expect: Expect) -> bool:
     return bool(expect.model_dump(exclude_none=True, exclude={"worse_max"}))
 
 
+def no_gate(profile: str, *directories: str) -> Gate:
+    """Return the gate of runs of which nothing is expected."""
+    return Gate(
+        format=1, outcome="none", profile=profile, delivered_per_s=None, delivered_per_s_interval=None, judged=[],
+        runs=list(directories), spoilt=[], reasons=[], notes=[],
+    )  # fmt: skip
+
+
 def judge_gate(
     expect: Expect, runs: Sequence[RunValues], *, comparison: Comparison | None = None, spoilt: Sequence[str] = (),
-    wanted_runs: int = 1,
+    wanted_runs: int = 1, problem: str = "",
 ) -> Gate:  # fmt: skip
     """Return whether *runs* have met what was expected.
 
@@ -77,13 +45,12 @@ def judge_gate(
         comparison: Against a baseline or a base; None: there is none, and `worse_max` is not judged.
         spoilt: Directories of runs that noise alone has made invalid, and that were taken again.
         wanted_runs: How many of them were to be good.
+        problem: Why the runs as a whole ended before their time; empty: they did not.
     """
-    good = [run for run in runs if run["status"] == "complete"]
+    good = [run for run in runs if run["status"] == "complete" and run["directory"] not in spoilt]
     bad = [run for run in runs if run["status"] != "complete" and run["directory"] not in spoilt]
-    gate = Gate(
-        format=1, outcome="none", profile=runs[0]["profile"] if runs else "", delivered_per_s=None, delivered_per_s_interval=None, judged=[], runs=[run["directory"] for run in runs],
-        spoilt=list(spoilt), reasons=[], notes=[],
-    )  # fmt: skip
+    gate = no_gate(runs[0]["profile"], *(run["directory"] for run in runs))
+    gate["spoilt"] = list(spoilt)
     if good:
         values = _read_throughput(good)
         interval = _interval(values) if len(good) > 1 else good[0]["delivered_per_s_interval"]
@@ -94,6 +61,13 @@ def judge_gate(
             gate["notes"] = comparison["notes"]
     if spoilt:
         gate["notes"].append(f"{len(spoilt)} of {len(runs)} runs were not steady enough and were taken again.")
+    for run in good if expects_something(expect) and not any(run["is_sweep"] for run in good) else ():
+        for step in run["not_valid"]:
+            gate["outcome"] = "invalid"
+            gate["reasons"].append(f"{run['directory']}: not valid: {step}")
+    if problem:
+        gate["outcome"] = "incomplete"
+        gate["reasons"].append(problem)
     for run in bad:
         gate["outcome"] = "invalid" if run["status"] == "invalid" else "incomplete"
         gate["reasons"].append(

@@ -5,12 +5,13 @@ Text that comes from servers, logs or names of files is made harmless for each o
 
 import json
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from rich.console import Console
 
 from reports.comparisontext import escape_markdown
-from reports.expecting import Gate, Judged
 from reports.foreign import clean, clean_for_terminal
+from reports.gate import Gate, Judged
 
 __all__ = [
     "print_gate",
@@ -153,15 +154,16 @@ def render_gitlab_annotations(gate: Gate, paths: Mapping[str, str], environment:
     Args:
         gate: What was judged.
         paths: Label to path, below the project's directory.
-        environment: The job's variables, of which CI_JOB_URL names the job.
+        environment: The job's variables, of which CI_JOB_URL names the job; without it there is nothing to link to.
     """
-    base = environment.get("CI_JOB_URL", "")
+    base = environment.get("CI_JOB_URL")
+    if not base:
+        return json.dumps({"loadgen": []}) + "\n"
     missed = [one for one in gate["judged"] if one["outcome"] != "met"]
     words = "; ".join(f"{one['words']} {one['outcome']}" for one in missed)
     label = clean(f"loadgen {gate['profile']}: {gate['outcome']}" + (f" ({words})" if words else ""))
-    links = [{"external_link": {"label": label, "url": f"{base}#"}}]
-    links += [
-        {"external_link": {"label": clean(name), "url": f"{base}/artifacts/file/{path}"}}
-        for name, path in paths.items()
-    ]
-    return json.dumps({"loadgen": links}, indent=1) + "\n"
+    links = {label: base, **{clean(name): f"{base}/artifacts/file/{quote(path)}" for name, path in paths.items()}}
+    return (
+        json.dumps({"loadgen": [{"external_link": {"label": one, "url": url}} for one, url in links.items()]}, indent=1)
+        + "\n"
+    )

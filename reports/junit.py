@@ -7,8 +7,8 @@ used, or an expectation that could not be decided. The shape is what Jenkins' sc
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 
-from reports.expecting import Gate, Judged
 from reports.foreign import clean
+from reports.gate import Gate, Judged
 
 __all__ = ["render_junit"]
 

@@ -26,9 +26,6 @@ __all__ = [
     "read_metric",
 ]
 
-_SPEED_NOISE = 0.1
-"""The generator's own figure scatters this much without the machine having changed."""
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -84,9 +81,8 @@ class Comparison(TypedDict):
     format: int
     verdict: str
     """Of the throughput."""
-    paired: bool
-    unit: str
-    """What one value stands for: "run", "pair", or "block" of two runs of each side."""
+    block: int | None
+    """Runs of a side that were taken together with as many of the other; 1: pairs; None: the sides stand by themselves."""
     relative: bool
     """On machines of different kinds: values are relative to what the generator carried on each."""
     machine_changed: bool
@@ -107,9 +103,8 @@ def compare_runs(
     candidate: Sequence[RunValues],
     *,
     margin: float = 0.05,
-    paired: bool = False,
+    block: int | None = None,
     margins: Mapping[str, float] | None = None,
-    blocks: bool = False,
 ) -> Comparison:
     """Return what the *candidate* runs say against the *base* runs.
 
@@ -117,9 +112,8 @@ def compare_runs(
         base: Complete runs of one load.
         candidate: The same load.
         margin: Loss of throughput that does not matter.
-        paired: The runs were taken in pairs, in this order.
+        block: So many runs of each side, in their order, were taken together; 1: pairs. None: the sides stand by themselves.
         margins: Those of single metrics, by name, instead.
-        blocks: Each value of a pair stands for the two runs of a side in one block.
 
     Raises:
         UnusableRunError: a run is not complete, the loads differ, or there is no valid step in common.
@@ -127,7 +121,7 @@ def compare_runs(
     """
     everything = [*base, *candidate]
     check_comparable(everything)
-    if paired and len(base) != len(candidate):
+    if block is not None and len(base) != len(candidate):
         raise UsageError(f"--paired: got {len(base)} and {len(candidate)} runs, want as many on both sides")
     loads = _common_loads(everything)
     if not loads:
@@ -141,7 +135,7 @@ def compare_runs(
         if len(x) == len(base) and len(y) == len(candidate):
             difference = compare(
                 x, y, margin=allowed.get(metric.name, metric.margin or margin), higher_is_better=metric.higher_is_better,
-                paired=paired,
+                block=block,
             )  # fmt: skip
             found.append((metric, difference, x, y))
     if not found or found[0][0] is not METRICS[0]:
@@ -158,14 +152,13 @@ def compare_runs(
     comparison = Comparison(
         format=1,
         verdict=main.verdict,
-        paired=paired,
-        unit="block" if blocks else "pair" if paired else "run",
+        block=block,
         relative=relative,
         machine_changed=False,
         metrics=metrics,
-        curve=[] if relative else _compare_curves(base, candidate, loads, margin, paired=paired),
+        curve=[] if relative else _compare_curves(base, candidate, loads, margin, block=block),
         notes=_find_notes(base, candidate, relative=relative),
-        needed_runs=needed_runs(main.spread, margin, paired=paired) if main.spread is not None else None,
+        needed_runs=needed_runs(main.spread, margin, block=block) if main.spread is not None else None,
         sentences=_say(metrics, main, margin),
     )
     return _mind_the_machine(comparison, base, candidate, margin)
@@ -235,13 +228,13 @@ def read_metric(
 
 def _compare_curves(
     base: Sequence[RunValues], candidate: Sequence[RunValues], loads: Sequence[tuple[str, int, float]], margin: float,
-    *, paired: bool,
+    *, block: int | None,
 ) -> list[Compared]:  # fmt: skip
     differences, values = [], []
     for key in loads:
         x, y = ([_step(run, key)["delivered_per_s"] or 0.0 for run in side] for side in (base, candidate))
         if min(*x, *y) > 0:
-            differences.append(compare(x, y, margin=margin, higher_is_better=True, paired=paired))
+            differences.append(compare(x, y, margin=margin, higher_is_better=True, block=block))
             values.append((key, x, y))
     return [
         _describe(f"N = {key[1]}" if not key[2] else f"{key[2]:g} msg/s", "delivered, msg/s", True, margin, x, y, one)
@@ -263,19 +256,21 @@ def _mind_the_machine(
     found: Comparison, base: Sequence[RunValues], candidate: Sequence[RunValues], margin: float
 ) -> Comparison:
     """Return *found*, undecided where the machine itself is not as fast as it was when the base was measured."""
-    speeds = [
+    before, now = (
         [run["generator_per_s"] for run in side if run["generator_per_s"] is not None] for side in (base, candidate)
-    ]
-    if found["relative"] or found["paired"] or not all(speeds):
+    )
+    if found["relative"] or found["block"] is not None or len(before) < 2 or len(now) < 2:
         return found
-    before, now = (statistics.median(side) for side in speeds)
-    change = now / before - 1
-    if abs(change) <= max(margin, _SPEED_NOISE):
+    speed = compare(before, now, margin=margin, higher_is_better=True)
+    assert speed.interval is not None  # noqa: S101 (of two and more)
+    change = speed.ratio - 1
+    if abs(change) <= margin or speed.interval[0] <= 1 <= speed.interval[1]:
         return found
     found["machine_changed"] = True
     found["notes"].insert(
         0,
-        f"The machine itself has changed: its generator now carries {change:+.0%} ({now:.0f} msg/s, {before:.0f} before).",
+        f"The machine itself has changed: what its generator carries, by {change:+.0%} ({speed.interval[0] - 1:+.0%} to "
+        f"{speed.interval[1] - 1:+.0%}).",
     )
     if found["verdict"] != "inconclusive":
         found["sentences"].append(

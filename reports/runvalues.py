@@ -6,14 +6,13 @@ baseline stores, so that an old run can be compared without its directory.
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
-from reports.steprow import Interval, StepRow
+from reports.steprow import Interval, StepRow, name_step
 from reports.summary import Summary
 
-__all__ = ["RunValues", "StepValues", "digest_settings", "is_same_machine", "load_of", "merge_runs", "read_values"]
+__all__ = ["RunValues", "StepValues", "digest_settings", "is_same_machine", "load_of", "read_values"]
 
 
 class StepValues(TypedDict):
@@ -54,6 +53,8 @@ class RunValues(TypedDict):
     cpu_s_per_message: float | None
     steps: list[StepValues]
     """Valid ones at the outermost entry, the lightest load first."""
+    not_valid: list[str]
+    """Steps that are not valid, each with the reasons."""
     messages: int
     undelivered: int
     """Refused, blocked, bounced, not sent, queued, lost or unknown."""
@@ -94,6 +95,7 @@ def read_values(summary: Summary) -> RunValues:
         delivered_per_s_interval=recommendation["delivered_per_s_interval"] if sweep else interval,
         cpu_s_per_message=summary["cost"]["chain_cpu_s_per_message"],
         steps=[_read_step(row) for row in rows],
+        not_valid=[f"{name_step(row)}: {'; '.join(row['reasons'])}" for row in summary["steps"] if not row["valid"]],
         messages=accounting["messages"],
         undelivered=accounting["messages"] - accounting["delivered"],
         lost=accounting["lost"],
@@ -145,37 +147,6 @@ def _fingerprint(machine: dict[str, Any]) -> tuple[Any, ...]:
     return machine.get("cpu_model"), machine.get("cpus"), round((machine.get("memory_bytes") or 0) / 2**30)
 
 
-def merge_runs(runs: Sequence[RunValues]) -> RunValues:
-    """Return several runs of one side of a block as one: geometric means of what they have in common."""
-    first = runs[0]
-    merged = RunValues(**first)
-    merged["directory"] = " ".join(run["directory"] for run in runs)
-    merged["saturated_per_s"] = _mean([run["saturated_per_s"] for run in runs])
-    merged["cpu_s_per_message"] = _mean([run["cpu_s_per_message"] for run in runs])
-    merged["delivered_per_s_interval"] = None
-    merged["messages"] = sum(run["messages"] for run in runs)
-    merged["undelivered"] = sum(run["undelivered"] for run in runs)
-    merged["lost"] = sum(run["lost"] for run in runs)
-    merged["steps"] = []
-    for step in first["steps"]:
-        same = [other for run in runs for other in run["steps"] if load_of(other) == load_of(step)]
-        if len(same) == len(runs):
-            mean = StepValues(**step)
-            mean["delivered_per_s"] = _mean([other["delivered_per_s"] for other in same])
-            mean["response_p50_s"] = _mean([other["response_p50_s"] for other in same])
-            mean["response_p95_s"] = _mean([other["response_p95_s"] for other in same])
-            mean["memory_bytes"] = _mean([other["memory_bytes"] for other in same])
-            merged["steps"].append(mean)
-    return merged
-
-
 def load_of(step: StepValues) -> tuple[str, int, float]:
     """Return what was asked of the chain in *step*: entry, sessions and rate."""
     return step["entry"], step["concurrency"], step["rate_per_s"] or 0.0
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and value > 0]
-    if len(known) < len(values):
-        return None
-    return math.exp(sum(math.log(value) for value in known) / len(known))

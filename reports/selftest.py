@@ -47,7 +47,7 @@ class SelfTest(TypedDict):
     spread: float
     """Relative standard deviation of a run."""
     block_spread: float
-    """The same of the ratio that one block gives."""
+    """The same without what the four runs of a block have in common."""
     lag1: float
     """Correlation of a run with the next: above 0, the machine drifts."""
     blocks: int
@@ -83,9 +83,9 @@ def examine_bed(delivered_per_s: Sequence[float], margin: float, seed: int = 1) 
     if count < 3:
         raise ValueError(f"got {len(logs)} runs, want at least {3 * _PER_BLOCK}")
     blocks = logs[: count * _PER_BLOCK].reshape(count, _PER_BLOCK)
-    # the four of a block as A B B A
-    ratios = (blocks[:, 1] + blocks[:, 2] - blocks[:, 0] - blocks[:, 3]) / 2
-    spread, block_spread = float(logs.std(ddof=1)), float(np.sqrt((ratios**2).mean()))
+    spread = float(logs.std(ddof=1))
+    within = float(((blocks - blocks.mean(axis=1, keepdims=True)) ** 2).sum())
+    block_spread = math.sqrt(within / (count * (_PER_BLOCK - 1)))
     gates = play_gates(delivered_per_s, margin, _GATES, seed)
     found = SelfTest(
         format=1, margin=margin, delivered_per_s=list(delivered_per_s), spread=spread, block_spread=block_spread,
@@ -97,14 +97,14 @@ def examine_bed(delivered_per_s: Sequence[float], margin: float, seed: int = 1) 
             _power(n, spread, block_spread, margin)
             for n in _SHOWN
         ],
-        needed_runs=needed_runs(spread, margin), needed_blocks=needed_runs(block_spread, margin, paired=True), sentences=[],
+        needed_runs=needed_runs(spread, margin), needed_blocks=needed_runs(block_spread, margin, block=_PER_BLOCK // 2), sentences=[],
     )  # fmt: skip
     found["sentences"] = _say(found)
     return found
 
 
 def _power(runs: int, spread: float, block_spread: float, margin: float) -> Power:
-    by_blocks = detectable_change(block_spread, runs, runs, paired=True)
+    by_blocks = detectable_change(block_spread, 2 * runs, 2 * runs, block=_PER_BLOCK // 2)
     return Power(
         runs=runs, unpaired=detectable_change(spread, runs, runs), blocks=by_blocks,
         called=1 - (1 - margin) * math.exp(-by_blocks) if by_blocks is not None else None,
@@ -128,13 +128,14 @@ def play_gates(
     lots = random.Random(seed)
     played = []
     for _ in range(gates):
-        base, candidate = [], []
+        base: list[float] = []
+        candidate: list[float] = []
         for block in lots.choices(blocks, k=count):
-            outer, inner = math.sqrt(block[0] * block[3]), math.sqrt(block[1] * block[2])
+            outer, inner = [block[0], block[3]], [block[1], block[2]]
             a, b = (outer, inner) if lots.random() < 0.5 else (inner, outer)
-            base.append(a)
-            candidate.append(b * (1 - loss))
-        played.append(compare(base, candidate, margin=margin, higher_is_better=True, paired=True))
+            base += a
+            candidate += [(1 - loss) * value for value in b]
+        played.append(compare(base, candidate, margin=margin, higher_is_better=True, block=_PER_BLOCK // 2))
     return played
 
 
@@ -152,8 +153,8 @@ def _say(found: SelfTest) -> list[str]:
     runs, gates = len(found["delivered_per_s"]), found["gates"]
     sentences = [
         (
-            f"Runs of the same chain scatter by {found['spread']:.1%} (standard deviation of {runs}), and the ratio that one "
-            f"block of A B B A gives by {found['block_spread']:.1%}."
+            f"Runs of the same chain scatter by {found['spread']:.1%} (standard deviation of {runs}); within blocks of four "
+            f"neighbours by {found['block_spread']:.1%}."
         ),
         (
             f"False alarms: {found['false_alarms']} of {gates} gates of {found['blocks_per_gate']} blocks said regression "
@@ -163,8 +164,8 @@ def _say(found: SelfTest) -> list[str]:
     ]
     if not found["false_alarms"]:
         sentences.append(
-            f"From {found['blocks']} independent blocks without a false alarm nothing under {1 - 0.05 ** (1 / found['blocks']):.0%} "
-            "is proven for a single block (95 %); more runs prove more."
+            f"The gates share {found['blocks']} blocks: as few independent ones exclude only a rate above "
+            f"{1 - 0.05 ** (1 / found['blocks']):.0%} (95 %). More runs exclude more."
         )
     if found["lag1"] > 0.3:
         sentences.append(

@@ -7,6 +7,7 @@ means "not measured" or "too few values", never zero. Intervals are pairs
 
 from typing import Any, TypedDict
 
+from reports.gate import Gate
 from reports.steprow import Cost, Interval, Percentiles, StepRow
 from reports.sweepsummary import Level, Recommendation, Sweep
 
@@ -221,3 +222,5 @@ class Summary(TypedDict):
     cost: Cost
     """At the plateau, or at the last valid step."""
     settings: dict[str, str]
+    gate: Gate
+    """What the profile expects of this run by itself; a baseline, or several runs, are judged by the command that made them."""

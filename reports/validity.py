@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from reports.steprow import StepRow
 
-__all__ = ["DISTURBANCES", "Surroundings", "find_reasons"]
+__all__ = ["DISTURBANCES", "Surroundings", "find_reasons", "is_noise"]
 
 DISTURBANCES = {
     "dead-destination": "Postfix held the filter for dead",
@@ -24,6 +24,9 @@ DISTURBANCES = {
     "disk-limit": "the disk was nearly full",
 }
 """Kinds of remarks that spoil the step they fall into, in words."""
+
+_NOISE = ("not steady:", "something else on this host", "no telemetry for", "the filter had ")
+"""Beginnings of the reasons that chance, or the machine, may have by itself."""
 
 _LEAST_DELIVERIES = 30
 _LONGEST_GAP_S = 2.0
@@ -122,3 +125,8 @@ def find_reasons(row: StepRow, around: Surroundings) -> list[str]:
             f"{little['in_chain']:.1f} messages in the chain, X R = {little['x_times_r']:.1f}"
         )
     return reasons
+
+
+def is_noise(reason: str) -> bool:
+    """Return whether *reason* speaks of the machine or of chance: the same step, taken again, may well be valid."""
+    return reason.startswith(_NOISE)

@@ -1,6 +1,7 @@
 """Runs the `loadgen` command as a user would, for tests from outside."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ LOADGEN = [sys.executable, "-P", "-m", "loadgen"]
 
 
 def loadgen(
-    *arguments: str | Path, cwd: Path | None = None, timeout_s: float = 200
+    *arguments: str | Path, cwd: Path | None = None, timeout_s: float = 200, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `loadgen` with *arguments* and return what it said."""
+    """Run `loadgen` with *arguments* and return what it said; *environment* is in addition."""
     command = [*LOADGEN, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False
-    )
+        command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False,
+        env={**os.environ, **(environment or {})},
+    )  # fmt: skip
 
 
 def start_loadgen(*arguments: str | Path) -> subprocess.Popen[str]:

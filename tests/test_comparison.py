@@ -29,12 +29,30 @@ def test_change_is_the_ratio_of_geometric_means_with_welchs_interval() -> None:
 def test_pairs_are_compared_pair_by_pair() -> None:
     base, candidate = [10.0, 20.0, 30.0, 15.0], [9.0, 18.2, 26.9, 13.4]
 
-    together = compare(base, candidate, margin=0.05, higher_is_better=True, paired=True)
+    together = compare(base, candidate, margin=0.05, higher_is_better=True, block=1)
 
     assert together.verdict == "regression"
     assert compare(base, candidate, margin=0.05, higher_is_better=True).verdict == "inconclusive"
     want = stats.ttest_1samp(np.log(candidate) - np.log(base), 0).confidence_interval(0.95)
     assert together.interval == pytest.approx((math.exp(want.low), math.exp(want.high)))
+
+
+def test_blocks_take_out_what_their_runs_have_in_common() -> None:
+    # the machine is half as fast in the second block and twice as fast in the third
+    base, candidate = [10.0, 10.2, 5.0, 5.1, 20.4, 20.0], [9.0, 9.1, 4.5, 4.6, 18.1, 18.2]
+
+    found = compare(base, candidate, margin=0.05, higher_is_better=True, block=2)
+
+    # two-way analysis of variance: runs explained by their block and their side
+    y = np.log(np.array(base + candidate))
+    side, place = np.repeat([0.0, 1.0], 6), np.tile(np.repeat(np.arange(3), 2), 2)
+    design = np.column_stack([side, *(place == number for number in range(3))]).astype(float)
+    solution, rest, *_ = np.linalg.lstsq(design, y, rcond=None)
+    error = math.sqrt(rest[0] / 8 * np.linalg.inv(design.T @ design)[0, 0])
+    half = stats.t.ppf(0.975, 8) * error
+    assert found.ratio == pytest.approx(math.exp(solution[0]))
+    assert found.interval == pytest.approx((math.exp(solution[0] - half), math.exp(solution[0] + half)))
+    assert found.verdict == "regression"
 
 
 @pytest.mark.parametrize(
@@ -63,13 +81,13 @@ def test_one_run_on_a_side_decides_nothing() -> None:
     assert found.ratio == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("paired", [False, True])
-def test_interval_holds_the_truth_nineteen_times_in_twenty(paired: bool) -> None:
-    rng = random.Random(f"coverage:{paired}")
+@pytest.mark.parametrize("block", [None, 1, 5])
+def test_interval_holds_the_truth_nineteen_times_in_twenty(block: int | None) -> None:
+    rng = random.Random(f"coverage:{block}")
     held = 0
     for _ in range(2000):
         one, other = draw(rng, 10, 0.04, 5), draw(rng, 9.3, 0.04, 5)
-        interval = compare(one, other, margin=0.05, higher_is_better=True, paired=paired).interval
+        interval = compare(one, other, margin=0.05, higher_is_better=True, block=block).interval
         assert interval is not None
         held += interval[0] <= 0.93 <= interval[1]
 
@@ -122,10 +140,10 @@ def test_interval_without_a_distribution_is_the_known_one() -> None:
     six, seven = draw(rng, 10, 0.1, 6), draw(rng, 11, 0.1, 6)
     d = np.log(seven) - np.log(six)
     # of six pairs only the outermost averages will do: the smallest and the largest difference
-    assert compare(six, seven, margin=0.05, higher_is_better=True, paired=True).free_interval == pytest.approx(
+    assert compare(six, seven, margin=0.05, higher_is_better=True, block=1).free_interval == pytest.approx(
         (math.exp(d.min()), math.exp(d.max()))
     )
-    assert compare(six[:5], seven[:5], margin=0.05, higher_is_better=True, paired=True).free_interval is None
+    assert compare(six[:5], seven[:5], margin=0.05, higher_is_better=True, block=1).free_interval is None
     # four against four: 1/70 on each side
     sides = np.log(seven[:4])[:, None] - np.log(six[:4])[None, :]
     assert compare(six[:4], seven[:4], margin=0.05, higher_is_better=True).free_interval == pytest.approx(
