@@ -86,8 +86,10 @@ def compare(
     except ValueError as error:
         raise UsageError(f"--time-limit: {error}") from None
     if self_test:
-        from loadgen.comparing import examine_machine
+        from loadgen.selftesting import examine_machine
 
+        if html is not None or files != GateFiles():
+            raise UsageError("compare --self-test: is no gate; leave --html, --markdown, --junit and --annotations out")
         raise typer.Exit(examine_machine(base, chain, margin, limit_s, output, as_json=as_json))
     from loadgen.comparing import Sides, compare_in_turn, report_comparison
 

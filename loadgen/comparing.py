@@ -1,42 +1,32 @@
-"""`loadgen compare` once its words are understood: recorded runs, two chains in turn, or one chain against itself."""
+"""`loadgen compare` once its words are understood: of recorded runs, or of two chains in turn."""
 
 import asyncio
 import json
-import math
 import platform
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadgen.abba import RUNS_PER_BLOCK, Blocks, take_blocks
-from loadgen.chain.choice import choose_chain
 from loadgen.errors import ExitCode, UnusableRunError, UsageError
 from loadgen.expectations import Expect, WorseMax
 from loadgen.gating import GateFiles, publish, publish_failure, write_text
 from loadgen.output import put, say
-from loadgen.profile import load_profile
 from loadgen.progress import PatientConsole, Progress
-from loadgen.records import RunReader
 from loadgen.run import RunRequest
 from loadgen.running import DEFAULT_MARGIN
-from loadgen.series import make_series_directory, open_series
-from reports.analyse import analyse
+from loadgen.series import make_request
 from reports.comparison import is_enough
 from reports.comparisontext import print_comparison, render_markdown
 from reports.expecting import exit_code_of, expects_something, judge_gate
 from reports.gatetext import print_gate, render_chart, render_gate_markdown
 from reports.runcomparison import METRICS, compare_runs, read_metric
-from reports.runvalues import RunValues, read_values
-from reports.selftest import SelfTest, examine_bed
-from reports.selftesttext import print_self_test
+from reports.runvalues import RunValues
 
-__all__ = ["Sides", "compare_in_turn", "examine_machine", "report_comparison"]
-
-_FEWEST_RUNS = 12
-"""Of a self-test: three blocks of four."""
+__all__ = ["Sides", "compare_in_turn", "report_comparison"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,7 @@ def compare_in_turn(
         LoadgenError: something given cannot be used, a chain cannot be brought up, or too little was measured.
     """
     started_s = time.time()
-    requests = {side: _request(profile, chain, output) for side, chain in (("A", chain_a), ("B", chain_b))}
+    requests = {side: make_request(profile, chain, output) for side, chain in (("A", chain_a), ("B", chain_b))}
     loaded = requests["A"].profile
     if loaded.processes is not None:
         raise UsageError(f"{profile}: a sweep over process counts; --ab compares chains at one count, with steps")
@@ -147,18 +137,13 @@ def compare_in_turn(
         page = html or found.directory / "comparison.html"
         sides = Sides(
             found.read("A"), found.read("B"), [chain_a], [chain_b], block=RUNS_PER_BLOCK,
-            expect=loaded.expect.model_dump(mode="json"), notes=_describe_blocks(found, seed),
+            expect=loaded.expect.model_dump(mode="json"), notes=_describe_blocks(found, requests, seed),
             ended=found.exit_code, problem=found.why_ended if found.exit_code is not ExitCode.OK else "",
         )  # fmt: skip
         code = report_comparison(sides, margin, files, page, started_s, as_json=as_json)
         if not as_json:
             put(f"report: {page.absolute()}")
     return code
-
-
-def _request(profile: str, chain: str | None, output: Path) -> RunRequest:
-    name, text, loaded = load_profile(profile)
-    return RunRequest(name, text, loaded, choose_chain(chain, domain=loaded.message.recipient_domain), output)
 
 
 def _check_usable(found: Blocks) -> None:
@@ -168,80 +153,16 @@ def _check_usable(found: Blocks) -> None:
         raise UnusableRunError(f"{found.directory}: no block was completed: {found.why_ended}; the runs in it say more")
 
 
-def _describe_blocks(found: Blocks, seed: int) -> list[str]:
+def _describe_blocks(found: Blocks, requests: dict[str, RunRequest], seed: int) -> list[str]:
     spoilt = sum(len(block.spoilt) for block in found.blocks)
     orders = " ".join(block.order for block in found.whole)
     notes = [
         f"{len(found.whole)} blocks ({orders}, seed {seed}) in {found.took_s:.0f} s; ended because {found.why_ended}."
     ]
+    if kept := [side for side in "AB" if requests[side].choice.chain is not None]:
+        notes.append(f"What runs already is not restarted between runs: {' and '.join(kept)}.")
     if spoilt:
         notes.append(f"{spoilt} runs were not steady enough and were taken again.")
     if len(found.blocks) > len(found.whole):
         notes.append(f"{len(found.blocks) - len(found.whole)} blocks were not completed and do not count.")
     return notes
-
-
-def examine_machine(
-    words: Sequence[str], chain: str | None, margin: float | None, time_limit_s: float, output: Path, *, as_json: bool
-) -> ExitCode:
-    """Compare one chain with itself, in runs that are taken now or were recorded, and return what the command ends with.
-
-    Raises:
-        LoadgenError: something given cannot be used, or there are too few runs.
-    """
-    recorded = [Path(word) for word in words if (Path(word) / "run.sqlite").is_file()]
-    if recorded and len(recorded) < len(words):
-        raise UsageError("--self-test: got run directories and something else, want a profile, or run directories only")
-    if not recorded and len(words) != 1:
-        raise UsageError(f"--self-test: got {len(words)} words, want a profile, or run directories")
-    runs = _read_recorded(recorded) if recorded else _take_for_test(words[0], chain, time_limit_s, output)
-    if len({run["workload_hash"] for run in runs}) > 1:
-        raise UsageError("--self-test: the runs are of different loads, want runs of one profile on one chain")
-    values = read_metric(METRICS[0], runs)
-    if len(values) < _FEWEST_RUNS:
-        raise UnusableRunError(
-            f"--self-test: {len(values)} runs can be used, want at least {_FEWEST_RUNS}; give it more time (--time-limit)"
-        )
-    found = examine_bed(values, margin or DEFAULT_MARGIN)
-    _print_test(found, as_json=as_json)
-    return ExitCode.OK
-
-
-def _print_test(found: SelfTest, *, as_json: bool) -> None:
-    if as_json:
-        put(json.dumps(found, indent=2))
-    else:
-        print_self_test(found, PatientConsole())
-
-
-def _read_recorded(directories: Sequence[Path]) -> list[RunValues]:
-    runs = []
-    for directory in directories:
-        with RunReader(directory) as reader:
-            runs.append(read_values(analyse(reader)))
-    return sorted((run for run in runs if run["status"] == "complete"), key=lambda run: run["started_at"] or math.inf)
-
-
-def _take_for_test(profile: str, chain: str | None, time_limit_s: float, output: Path) -> list[RunValues]:
-    request = _request(profile, chain, output)
-    say(request.choice.why)
-    with Progress(PatientConsole(stderr=True), brief=True) as progress:
-        return asyncio.run(_take_until(request, time_limit_s, progress))
-
-
-async def _take_until(request: RunRequest, time_limit_s: float, progress: Progress) -> list[RunValues]:
-    directory = make_series_directory(request.output, f"self-test-{request.profile_name}")
-    begun, longest_s = time.monotonic(), 0.0
-    runs: list[RunValues] = []
-    async with open_series({"run": replace(request, output=directory)}, progress) as series:
-        while time.monotonic() - begun + longest_s < time_limit_s:
-            run_begun = time.monotonic()
-            one = await series.take("run", f"run {len(runs) + 1}")
-            longest_s = max(longest_s, time.monotonic() - run_begun)
-            if one.exit_code is ExitCode.INTERRUPTED:
-                raise KeyboardInterrupt
-            if one.is_complete:
-                runs.append(read_values(one.summary))
-            elif not one.is_spoilt:
-                raise UnusableRunError(f"{one.directory}: {one.summary['status']}: {one.summary['run']['end_reason']}")
-    return runs

@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadgen.calibrate import measure_machine
+from loadgen.chain.choice import choose_chain
 from loadgen.chain.opening import OpenChain, keep_open
 from loadgen.errors import ExitCode
+from loadgen.profile import load_profile
 from loadgen.progress import Progress
 from loadgen.records import RunReader, make_run_directory
 from loadgen.run import RunRequest, conduct, list_interrupts
 from reports.analyse import Summary, analyse
 from reports.validity import is_noise
 
-__all__ = ["Series", "Taken", "make_series_directory", "open_series", "take_runs"]
+__all__ = ["Series", "Taken", "make_request", "make_series_directory", "open_series", "take_runs"]
 
 _MORE = 0.4
 """Runs that noise has spoilt are taken again, at most this share of the planned ones, rounded up."""
@@ -111,6 +113,17 @@ class Series:
         taken = Taken(directory, summary, exit_code)
         self._progress.say(f"{words}: {_say_result(taken)}")
         return taken
+
+
+def make_request(profile: str, chain: str | None, output: Path) -> RunRequest:
+    """Return what to run, from the words of a command line.
+
+    Raises:
+        ProfileError: there is no such profile, or it says something wrong.
+        ChainError: the same of the chain.
+    """
+    name, text, loaded = load_profile(profile)
+    return RunRequest(name, text, loaded, choose_chain(chain, domain=loaded.message.recipient_domain), output)
 
 
 @asynccontextmanager

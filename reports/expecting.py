@@ -58,7 +58,11 @@ def judge_gate(
         gate["judged"] = _judge_runs(expect, good, gate)
         if comparison is not None:
             gate["judged"] += _judge_changes(expect, comparison)
-            gate["notes"] = comparison["notes"]
+            gate["notes"] = list(comparison["notes"])
+        elif expect.worse_max.model_dump(exclude_none=True):
+            gate["notes"].append(
+                "Against nothing: [expect.worse_max] needs a baseline (--baseline FILE), or another side (compare)."
+            )
     if spoilt:
         gate["notes"].append(f"{len(spoilt)} of {len(runs)} runs were not steady enough and were taken again.")
     for run in good if expects_something(expect) and not any(run["is_sweep"] for run in good) else ():

@@ -8,8 +8,14 @@ from typing import Any
 import psutil
 import pytest
 
+from loadgen.records import RunReader
+from reports.analyse import analyse
+from reports.baseline import save_baseline
+from reports.runvalues import read_values
 from tests.command import loadgen, read_until, start_loadgen
 from tests.make_run import Made, make_run, set_meta
+from tests.make_values import make_side
+from tests.page import Page
 
 GATE = """
 about = "a gate"
@@ -21,7 +27,7 @@ warm_up = "500ms"
 drain = "10s"
 [[step]]
 concurrency = 4
-hold = "3s"
+hold = "2s"
 """
 FAST = '[reference]\nlaw = "constant"\nservice_s = 0.02\nfeed_processes = 2\nfilter_servers = 2\n'
 SLOW = FAST.replace("0.02", "0.03")
@@ -81,23 +87,13 @@ def test_missed_expectation_ends_with_3_and_stands_in_every_output(place: Path) 
 
 
 def test_baseline_of_another_load_is_refused_before_anything_is_sent(place: Path) -> None:
-    run_gate(place, "", "--save-baseline", place / "base.json")
-    (place / "other.toml").write_text(GATE.replace("concurrency = 4", "concurrency = 5"))
+    save_baseline(place / "base.json", make_side([16.0, 16.1]))
 
-    said = loadgen(
-        "run",
-        place / "other.toml",
-        "--chain",
-        place / "fast.toml",
-        "--output",
-        place / "more",
-        "--baseline",
-        place / "base.json",
-    )
+    said = run_gate(place, "", "--baseline", place / "base.json")
 
     assert said.returncode == 4
     assert "of another load" in said.stderr
-    assert not (place / "more").exists()
+    assert not (place / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -165,6 +161,7 @@ def test_two_chains_in_turn_are_told_apart_and_every_run_is_kept(place: Path) ->
         (["--ab", "--self-test", "quick"], "want one of them"),
         (["--ab", "a", "b", "quick", "--", "c"], "take their runs themselves"),
         (["--self-test", "quick", "steps"], "want a profile, or run directories"),
+        (["--self-test", "quick", "--junit", "j.xml"], "is no gate"),
         (["--chain", "reference", "a", "--", "b"], "add --self-test or --ab"),
     ],
 )
@@ -199,28 +196,50 @@ def test_self_test_reads_recorded_runs_of_one_chain(place: Path) -> None:
     assert "want at least 12" in few.stderr
 
 
-def test_compare_takes_a_baseline_for_a_side_and_the_expectations_of_the_candidate(place: Path) -> None:
-    run_gate(place, "[expect]\ndelivered_per_s_min = 1000\n", "--save-baseline", place / "base.json")
-    runs = sorted(place.glob("runs/*/*-gate"))
+def make_expecting_run(directory: Path, expect: dict[str, Any]) -> Path:
+    """Make a run of a profile that expects something; it delivers 40 messages a second."""
+    run = make_run(directory, Made(concurrencies=(8,), hold_s=15))
+    with RunReader(run) as reader:
+        profile = reader.meta["profile"]
+    set_meta(run, "profile", {**profile, "expect": expect})
+    return run
 
-    said = loadgen("compare", place / "base.json", "--", *runs, "--json")
-    assert said.returncode == 2, "an option behind -- is a directory that is not there"
+
+def test_compare_takes_a_baseline_for_a_side_and_the_expectations_of_the_candidate(place: Path) -> None:
+    runs = [make_expecting_run(place / name, {"delivered_per_s_min": 1000}) for name in ("r1", "r2")]
+    values = []
+    for run in runs:
+        with RunReader(run) as reader:
+            values.append(read_values(analyse(reader)))
+    save_baseline(place / "base.json", values)
+
     said = loadgen("compare", "--json", place / "base.json", "--", *runs)
 
     assert said.returncode == 3, said.stderr
     found = json.loads(said.stdout)
     assert found["metrics"][0]["ratio"] == pytest.approx(1.0)
-    assert {one["key"]: one["outcome"] for one in found["gate"]["judged"]}["delivered_per_s_min"] == "missed"
+    outcomes = {one["key"]: one["outcome"] for one in found["gate"]["judged"]}
+    assert outcomes == {"delivered_per_s_min": "missed", "worse_max.delivered_per_s": "met"}
+
+
+def test_incomplete_run_is_an_error_for_a_ci_server_too(place: Path) -> None:
+    runs = [make_run(place / name, Made(concurrencies=(8,), hold_s=15)) for name in ("r1", "r2")]
+    set_meta(runs[1], "status", "incomplete")
+
+    said = loadgen("compare", "--junit", place / "j.xml", runs[0], "--", runs[1])
+
+    assert said.returncode == 4
+    text = (place / "j.xml").read_text()
+    assert 'errors="1"' in text
+    assert "r2: incomplete" in text
 
 
 def test_report_of_a_run_shows_what_was_expected_of_it(place: Path) -> None:
-    run_gate(place, "[expect]\nlost_max = 0\ndelivered_per_s_min = 1000\n")
-    directory = next(place.glob("runs/*/*-gate"))
+    directory = make_expecting_run(place / "r1", {"lost_max": 0, "delivered_per_s_min": 1000})
 
     said = loadgen("report", directory)
 
     assert said.returncode == 3
     assert "expectations: missed" in said.stdout
-    page = (directory / "report.html").read_text()
-    assert "Expectations: missed" in page
+    assert "Expectations: missed" in " ".join(Page((directory / "report.html").read_text()).words)
     assert json.loads((directory / "summary.json").read_text())["gate"]["outcome"] == "missed"
