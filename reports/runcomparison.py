@@ -348,7 +348,8 @@ def _say(metrics: Sequence[Compared], main: Difference, margin: float) -> list[s
     if first["verdict"] == "inconclusive" and first["interval"][0] > 1 - margin:
         words_now = f"a loss of more than {margin:.0%} is excluded; whether it is better is not decided"
     sentences = [f"Throughput: {change} ({low} to {high}): {words_now}."]
-    if first["detectable"] is not None and first["detectable"] > margin:
+    undecided = first["verdict"] == "inconclusive"
+    if undecided and first["detectable"] is not None and first["detectable"] > margin:
         sentences.append(
             f"These runs show a change of {first['detectable']:.0%} in four of five cases, and not one of {margin:.0%}."
         )
