@@ -15,7 +15,7 @@ from pathlib import Path
 from loadgen.errors import ExitCode
 from loadgen.progress import Progress
 from loadgen.run import RunRequest
-from loadgen.series import Series, Taken, make_series_directory, open_series
+from loadgen.series import Series, Taken, make_series_directory, open_series, read_summary
 from reports.runvalues import RunValues, read_values
 
 __all__ = ["RUNS_PER_BLOCK", "Block", "Blocks", "take_blocks"]
@@ -91,7 +91,7 @@ async def take_blocks(
     found = Blocks(directory, [], ExitCode.OK, "", 0.0)
     begun = time.monotonic()
     longest_s = 0.0
-    async with open_series(sides, progress) as series:
+    async with open_series(sides, progress, read_summary) as series:
         while not found.why_ended:
             block_begun = time.monotonic()
             block = Block(lots.choice(_ORDERS))

@@ -69,6 +69,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare runs of one profile: improved, equivalent, regression or inconclusive, with intervals."""
     from loadgen.units import parse_duration
+    from reports.baseline import is_baseline
 
     files = GateFiles(junit, markdown, annotations)
     files.check()
@@ -109,6 +110,8 @@ def compare(
         read[0][0], read[1][0], [run["directory"] for run in read[0][0]], [run["directory"] for run in read[1][0]],
         block=1 if paired else None, expect=read[1][1],
     )  # fmt: skip
+    if any(is_baseline(path) for path in [*paths, *candidate]):
+        _check_machines([*sides.base, *sides.candidate])
     started_s = time.time()
     with publish_failure(files, sides.candidate[0]["profile"], started_s):
         code = report_comparison(sides, margin, files, html, started_s, as_json=as_json)
@@ -117,8 +120,7 @@ def compare(
 
 def _read_side(paths: list[Path]) -> "tuple[list[RunValues], dict[str, Any]]":
     """Return the values of runs and baselines, and what the profile of the last run expects."""
-    from loadgen.records import RunReader
-    from reports.analyse import analyse
+    from loadgen.series import read_summary
     from reports.baseline import is_baseline, load_baseline
     from reports.runvalues import read_values
 
@@ -128,8 +130,21 @@ def _read_side(paths: list[Path]) -> "tuple[list[RunValues], dict[str, Any]]":
         if is_baseline(path):
             found += load_baseline(path)
             continue
-        with RunReader(path) as reader:
-            summary = analyse(reader)
+        summary = read_summary(path)
         found.append(read_values(summary))
         expect = summary["run"]["expect"]
     return found, expect
+
+
+def _check_machines(runs: "list[RunValues]") -> None:
+    """Raise where a baseline is of another kind of machine, and nothing tells how fast the two are."""
+    from loadgen.errors import UnusableRunError
+    from reports.runvalues import is_same_machine
+
+    others = any(not is_same_machine(run, runs[0]) for run in runs)
+    unknown = [run["directory"] for run in runs if run["generator_per_s"] is None]
+    if others and unknown:
+        raise UnusableRunError(
+            f"{unknown[0]}: on another kind of machine than the baseline, and not known how fast; make it with "
+            "'loadgen run --baseline FILE', which measures that"
+        )

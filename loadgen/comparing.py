@@ -12,7 +12,7 @@ from typing import Any
 
 from loadgen.abba import RUNS_PER_BLOCK, Blocks, take_blocks
 from loadgen.errors import ExitCode, UnusableRunError, UsageError
-from loadgen.expectations import Expect, WorseMax
+from loadgen.expectations import Expect, WorseMax, read_expect
 from loadgen.gating import GateFiles, publish, publish_failure, write_text
 from loadgen.output import put, say
 from loadgen.progress import PatientConsole, Progress
@@ -94,7 +94,7 @@ def report_comparison(
 
 def _expect(table: dict[str, Any], margin: float | None) -> tuple[Expect, bool]:
     """Return what is expected, and whether the profile expects anything itself; else only that there is no loss."""
-    expect = Expect.model_validate(table)
+    expect = read_expect(table, "candidate")
     wanted = expect.worse_max.model_dump(exclude_none=True)
     gates = expects_something(expect) or bool(wanted)
     if margin is not None or "delivered_per_s" not in wanted:

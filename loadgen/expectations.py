@@ -3,13 +3,15 @@
 Only what may be asked for; whether it was met is worked out in `reports.expecting`.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from loadgen.checkedtoml import Duration
+from loadgen.errors import RunFileError
 
-__all__ = ["Expect", "WorseMax"]
+__all__ = ["Expect", "WorseMax", "read_expect"]
 
 Share = Annotated[float, Field(ge=0.005, le=0.5, strict=False)]
 
@@ -53,3 +55,18 @@ class Expect(_Table):
         if wanted is not None and wanted[0] > wanted[1]:
             raise ValueError(f"recommended_processes: got {list(wanted)}, want the smaller one first")
         return self
+
+
+def read_expect(recorded: Mapping[str, Any], where: str) -> Expect:
+    """Return the table of a recorded run; *where* names the run in errors.
+
+    Raises:
+        RunFileError: it has expectations that this version does not know.
+    """
+    try:
+        return Expect.model_validate(recorded)
+    except ValidationError as error:
+        places = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_url=False))
+        raise RunFileError(
+            f"{where}: its profile expects what this version does not know: {places}; use the loadgen that wrote it"
+        ) from None

@@ -19,7 +19,7 @@ from loadgen.output import put, say
 from loadgen.progress import PatientConsole, Progress
 from loadgen.run import RunRequest
 from loadgen.series import Taken, take_runs
-from reports.analyse import Summary, write_reports
+from reports.analyse import write_reports
 from reports.baseline import load_baseline, save_baseline
 from reports.expecting import exit_code_of, judge_gate
 from reports.gate import Gate
@@ -53,6 +53,10 @@ def run_gate(
         raise UsageError(
             f"--continue: {request.profile_name} makes {request.profile.runs} runs, and only a single one is continued"
         )
+    if request.profile.processes is not None and (baseline is not None or save_to is not None):
+        raise UsageError(
+            f"{request.profile_name}: a sweep over process counts; a baseline is of a profile with steps, at one count"
+        )
     base = load_baseline(baseline, request.profile.workload_hash) if baseline is not None else None
     files.check()
     if save_to is not None:
@@ -72,7 +76,7 @@ def _run_gate(
     with Progress(PatientConsole(stderr=True), brief=profile.runs > 1) as progress:
         speed = base is not None or save_to is not None
         taken = asyncio.run(take_runs(request, profile.runs, progress, measure_speed=speed))
-    found = _Found(taken, [write_reports(one.directory, time.time()) for one in taken])
+    found = _Found(taken)
     expect = profile.expect
     if base is not None and not expect.worse_max.model_dump(exclude_none=True):
         expect = expect.model_copy(update={"worse_max": WorseMax(delivered_per_s=DEFAULT_MARGIN)})
@@ -99,7 +103,7 @@ def report_gate(directory: Path, *, as_json: bool) -> ExitCode:
     """
     summary = write_reports(directory, time.time())
     taken = Taken(directory, summary, ExitCode.OK if summary["status"] == "complete" else ExitCode.INVALID_RESULT)
-    _print(_Found([taken], [summary]), summary["gate"], as_json=as_json)
+    _print(_Found([taken]), summary["gate"], as_json=as_json)
     return _exit_code([taken], summary["gate"])
 
 
@@ -108,22 +112,18 @@ class _Found:
     """The runs that were made."""
 
     taken: Sequence[Taken]
-    summaries: Sequence[Summary]
 
     @property
     def values(self) -> list[RunValues]:
         """Of all runs."""
-        return [read_values(summary) for summary in self.summaries]
+        return [read_values(one.summary) for one in self.taken]
 
     @property
     def good(self) -> list[RunValues]:
-        """Of those that count."""
-        whole = [
-            one
-            for one in self.taken
-            if one.is_complete or (len(self.taken) == 1 and one.summary["status"] == "complete")
-        ]
-        return [read_values(one.summary) for one in whole]
+        """Of those that count: a single run needs no more than to be complete, of several each has all of its steps."""
+        if len(self.taken) == 1:
+            return [run for run in self.values if run["status"] == "complete"]
+        return [read_values(one.summary) for one in self.taken if one.is_complete]
 
     @property
     def spoilt(self) -> list[str]:
@@ -141,23 +141,21 @@ def _compare(base: Sequence[RunValues], good: Sequence[RunValues], expect: Expec
 
 
 def _print(found: _Found, gate: Gate, *, as_json: bool) -> None:
-    directories = [one.directory for one in found.taken]
+    alone = found.taken[0].summary if len(found.taken) == 1 else None
     if as_json:
-        one_run = len(found.summaries) == 1
         put(
             json.dumps(
-                {**found.summaries[0], "gate": gate} if one_run else {"format": 1, "runs": found.values, "gate": gate},
-                indent=2,
+                {**alone, "gate": gate} if alone else {"format": 1, "runs": found.values, "gate": gate}, indent=2
             )
         )
         return
     console = PatientConsole()
-    if len(found.summaries) == 1:
-        print_summary(found.summaries[0], console)
-    if gate["judged"] or len(found.summaries) > 1:
+    if alone:
+        print_summary(alone, console)
+    if gate["judged"] or not alone:
         print_gate(gate, console)
-    for directory in directories:
-        put(f"report: {(directory / 'report.html').absolute()}")
+    for one in found.taken:
+        put(f"report: {(one.directory / 'report.html').absolute()}")
 
 
 def _exit_code(taken: Sequence[Taken], gate: Gate) -> ExitCode:

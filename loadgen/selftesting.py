@@ -11,11 +11,9 @@ from pathlib import Path
 from loadgen.errors import ExitCode, UnusableRunError, UsageError
 from loadgen.output import put, say
 from loadgen.progress import PatientConsole, Progress
-from loadgen.records import RunReader
 from loadgen.run import RunRequest
 from loadgen.running import DEFAULT_MARGIN
-from loadgen.series import make_request, make_series_directory, open_series
-from reports.analyse import analyse
+from loadgen.series import make_request, make_series_directory, open_series, read_summary
 from reports.runcomparison import METRICS, read_metric
 from reports.runvalues import RunValues, read_values
 from reports.selftest import SelfTest, examine_bed
@@ -61,10 +59,7 @@ def _print_test(found: SelfTest, *, as_json: bool) -> None:
 
 
 def _read_recorded(directories: Sequence[Path]) -> list[RunValues]:
-    runs = []
-    for directory in directories:
-        with RunReader(directory) as reader:
-            runs.append(read_values(analyse(reader)))
+    runs = [read_values(read_summary(directory)) for directory in directories]
     return sorted((run for run in runs if run["status"] == "complete"), key=lambda run: run["started_at"] or math.inf)
 
 
@@ -79,7 +74,7 @@ async def _take_until(request: RunRequest, time_limit_s: float, progress: Progre
     directory = make_series_directory(request.output, f"self-test-{request.profile_name}")
     begun, longest_s = time.monotonic(), 0.0
     runs: list[RunValues] = []
-    async with open_series({"run": replace(request, output=directory)}, progress) as series:
+    async with open_series({"run": replace(request, output=directory)}, progress, read_summary) as series:
         while time.monotonic() - begun + longest_s < time_limit_s:
             run_begun = time.monotonic()
             one = await series.take("run", f"run {len(runs) + 1}")

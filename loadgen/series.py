@@ -8,7 +8,7 @@ unusable is taken again, a few times; everything else is left for the reader to 
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +21,10 @@ from loadgen.profile import load_profile
 from loadgen.progress import Progress
 from loadgen.records import RunReader, make_run_directory
 from loadgen.run import RunRequest, conduct, list_interrupts
-from reports.analyse import Summary, analyse
+from reports.analyse import Summary, analyse, write_reports
 from reports.validity import is_noise
 
-__all__ = ["Series", "Taken", "make_request", "make_series_directory", "open_series", "take_runs"]
+__all__ = ["Series", "Taken", "make_request", "make_series_directory", "open_series", "read_summary", "take_runs"]
 
 _MORE = 0.4
 """Runs that noise has spoilt are taken again, at most this share of the planned ones, rounded up."""
@@ -64,12 +64,14 @@ class Series:
         requests: dict[str, RunRequest],
         opened: dict[str, OpenChain | None],
         progress: Progress,
+        read: Callable[[Path], Summary],
         *,
         measure_speed: bool,
     ) -> None:
         self._requests = requests
         self._opened = opened
         self._progress = progress
+        self._read = read
         self._measure_speed = measure_speed
         self._fresh = set(requests)
         """Sides whose chain has just come up and has carried nothing."""
@@ -109,8 +111,7 @@ class Series:
             directory, exit_code = await conduct(request, self._progress)
         finally:
             self.watch()
-        summary = await asyncio.to_thread(_analyse, directory)
-        taken = Taken(directory, summary, exit_code)
+        taken = Taken(directory, await asyncio.to_thread(self._read, directory), exit_code)
         self._progress.say(f"{words}: {_say_result(taken)}")
         return taken
 
@@ -128,17 +129,18 @@ def make_request(profile: str, chain: str | None, output: Path) -> RunRequest:
 
 @asynccontextmanager
 async def open_series(
-    requests: dict[str, RunRequest], progress: Progress, *, measure_speed: bool = False
+    requests: dict[str, RunRequest], progress: Progress, read: Callable[[Path], Summary], *, measure_speed: bool = False
 ) -> AsyncIterator[Series]:
     """Bring up what the sides need, and put it away on leaving.
 
     Args:
         requests: What to run, by the name of the side.
         progress: Is told what happens.
+        read: Makes the summary of a run that has ended.
         measure_speed: Measure before each run what this machine's generator carries.
     """
     opened: dict[str, OpenChain | None] = {}
-    series = Series(requests, opened, progress, measure_speed=measure_speed)
+    series = Series(requests, opened, progress, read, measure_speed=measure_speed)
     async with AsyncExitStack() as stack:
         series.watch()
         stack.callback(series.unwatch)
@@ -155,15 +157,18 @@ async def take_runs(request: RunRequest, runs: int, progress: Progress, *, measu
         runs: How many are wanted.
         progress: Is told what happens.
         measure_speed: Measure before each what this machine's generator carries, for a baseline.
+
+    Each has its report when this returns.
     """
     if runs == 1:
         if measure_speed:
             request = replace(request, generator_per_s=await measure_machine())
         directory, exit_code = await conduct(request, progress)
-        return [Taken(directory, await asyncio.to_thread(_analyse, directory), exit_code)]
+        return [Taken(directory, await asyncio.to_thread(_report, directory), exit_code)]
     parent = make_series_directory(request.output, request.profile_name)
     taken: list[Taken] = []
-    async with open_series({"run": replace(request, output=parent)}, progress, measure_speed=measure_speed) as series:
+    sides = {"run": replace(request, output=parent)}
+    async with open_series(sides, progress, _report, measure_speed=measure_speed) as series:
         spare = math.ceil(_MORE * runs)
         while len(taken) < runs + spare and sum(one.is_complete for one in taken) < runs:
             one = await series.take("run", f"run {sum(t.is_complete for t in taken) + 1} of {runs}")
@@ -178,9 +183,18 @@ def make_series_directory(parent: Path, name: str) -> Path:
     return make_run_directory(parent, name, time.time())
 
 
-def _analyse(directory: Path) -> Summary:
+def read_summary(directory: Path) -> Summary:
+    """Return the summary of a run, without writing anything.
+
+    Raises:
+        RunFileError: *directory* is no run of a format known here.
+    """
     with RunReader(directory) as reader:
         return analyse(reader)
+
+
+def _report(directory: Path) -> Summary:
+    return write_reports(directory, time.time())
 
 
 def _say_result(taken: Taken) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from loadgen.errors import RunFileError
-from loadgen.expectations import Expect
+from loadgen.expectations import read_expect
 from loadgen.records import RunReader
 from reports.accounting import Evidence, Sent, account
 from reports.attribution import Limits
@@ -134,7 +134,7 @@ def summarise(run: Run) -> Summary:
         settings={str(k): str(v) for k, v in (meta.get("settings") or {}).items()},
         gate=no_gate(str(meta.get("profile_name", "")), facts["directory"]),
     )
-    summary["gate"] = judge_gate(Expect.model_validate(facts["expect"]), [read_values(summary)])
+    summary["gate"] = judge_gate(read_expect(facts["expect"], facts["directory"]), [read_values(summary)])
     return _finite(summary)  # type: ignore[no-any-return]
 
 

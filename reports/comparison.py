@@ -165,9 +165,7 @@ def detectable_change(spread: float, base_runs: int, candidate_runs: int, *, blo
     return (_t(1 - _ALPHA / 2, df) + _t(_POWER, df)) * error
 
 
-def is_enough(
-    base: Sequence[float], candidate: Sequence[float], *, margin: float, block: int, higher_is_better: bool = True
-) -> bool:
+def is_enough(base: Sequence[float], candidate: Sequence[float], *, margin: float, block: int) -> bool:
     """Return whether the blocks taken so far decide, so that no more need to be taken.
 
     Either what they say is much surer than it will have to be at the end, or the
@@ -175,20 +173,18 @@ def is_enough(
     the 95 % of the interval within a point or two (simulated in the tests).
 
     Args:
-        base: One positive value per run.
+        base: One positive value per run, of something of which more is better.
         candidate: The same.
         margin: As in `compare`.
         block: As in `compare`.
-        higher_is_better: As in `compare`.
     """
     blocks = len(base) // block
     estimate = _estimate_blocks(np.log(np.asarray(base, float)), np.log(np.asarray(candidate, float)), block)
     if estimate is None or blocks < _FEWEST_BLOCKS:
         return False
-    sign = 1.0 if higher_is_better else -1.0
     half = _t(1 - _ALPHA_EARLY / 2, estimate.df) * estimate.error
-    low, high = sign * estimate.mean - half, sign * estimate.mean + half
-    allowed = -math.log1p(-margin) if higher_is_better else math.log1p(margin)
+    low, high = estimate.mean - half, estimate.mean + half
+    allowed = -math.log1p(-margin)
     if high < -allowed or low > allowed or (-allowed < low and high < allowed):
         return True
     return blocks >= _FEWEST_PRECISE and _t(1 - _ALPHA / 2, estimate.df) * estimate.error <= allowed / 2

@@ -111,8 +111,7 @@ def _judge_runs(expect: Expect, runs: Sequence[RunValues], gate: Gate) -> list[J
             )
         )  # fmt: skip
     if expect.response_p95_max_s is not None:
-        longest = [max((step["response_p95_s"] or 0.0 for step in run["steps"]), default=0.0) for run in runs]
-        longest = longest if all(longest) else []
+        longest = _read_longest_p95(runs)
         found.append(
             _judge(
                 "response_p95_max", "response time, p95", _mean(longest), _interval(longest), expect.response_p95_max_s,
@@ -144,6 +143,14 @@ def _read_throughput(runs: Sequence[RunValues]) -> list[float]:
     return read_metric(METRICS[0], runs)
 
 
+def _read_longest_p95(runs: Sequence[RunValues]) -> list[float]:
+    """Return the longest p95 of each run, seconds; nothing where a step has too few messages for one."""
+    found = [[step["response_p95_s"] for step in run["steps"]] for run in runs]
+    known = [[value for value in values if value is not None] for values in found]
+    whole = all(values and len(values) == len(all_of) for values, all_of in zip(known, found, strict=True))
+    return [max(values) for values in known] if whole else []
+
+
 def _judge_processes(wanted: tuple[int, int], run: RunValues) -> Judged:
     least, most = wanted
     value, interval = run["recommended_processes"], run["recommended_interval"]
@@ -165,11 +172,12 @@ def _judge_changes(expect: Expect, comparison: Comparison) -> list[Judged]:
     for name, limit in expect.worse_max.model_dump(exclude_none=True).items():
         row = next((row for row in comparison["metrics"] if row["metric"] == name), None)
         metric = next(metric for metric in METRICS if metric.name == name)
-        found.append(_judge_change(name, metric.words.removesuffix(", msg/s"), row, limit, comparison))
+        doubtful = comparison["machine_changed"] and metric.scales != 0
+        found.append(_judge_change(name, metric.words.removesuffix(", msg/s"), row, limit, doubtful=doubtful))
     return found
 
 
-def _judge_change(name: str, words: str, row: Compared | None, limit: float, comparison: Comparison) -> Judged:
+def _judge_change(name: str, words: str, row: Compared | None, limit: float, *, doubtful: bool) -> Judged:
     """Judge whether a metric is worse by no more than *limit*: only a loss matters, however much better it may be."""
     judged = Judged(
         key=f"worse_max.{name}", words=f"{words} against the baseline", want=f"no more than {limit:.0%} worse",
@@ -189,7 +197,7 @@ def _judge_change(name: str, words: str, row: Compared | None, limit: float, com
     # in logarithms, the same way for what should be high and what should be low
     best, worst = (math.log(high), math.log(low)) if row["higher_is_better"] else (-math.log(low), -math.log(high))
     allowed = math.log1p(-limit) if row["higher_is_better"] else -math.log1p(limit)
-    if comparison["verdict"] == "inconclusive" and comparison["machine_changed"]:
+    if doubtful:
         judged["got"] += ", and the machine itself has changed"
     elif worst > allowed:
         judged["outcome"] = "met"

@@ -9,9 +9,23 @@ __all__ = ["print_self_test"]
 
 
 def print_self_test(found: SelfTest, console: Console) -> None:
-    """Print the sentences, then the smallest loss that gates of several sizes see."""
+    """Print the sentences, what the gates said that were played, then the smallest loss that gates of several sizes see."""
     for sentence in found["sentences"]:
         console.print(sentence, highlight=False)
+    played = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for name in (
+        "blocks of four",
+        "gates played",
+        "false alarms",
+        '"no change" excluded',
+        "inconclusive",
+        "planted loss found",
+    ):
+        played.add_column(name, justify="right")
+    for one in found["played"]:
+        counts = (one["false_alarms"], one["false_differences"], one["undecided"], one["found"])
+        played.add_row(str(one["blocks"]), str(one["gates"]), *(_share(count / one["gates"]) for count in counts))
+    console.print(played)
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     table.add_column("blocks of four, or runs a side", justify="right")
     table.add_column("change seen by blocks (--ab)", justify="right")

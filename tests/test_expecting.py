@@ -98,6 +98,26 @@ def test_what_was_not_measured_is_not_met() -> None:
     assert exit_code_of(gate) is ExitCode.INVALID_RESULT
 
 
+def test_step_without_a_p95_is_not_taken_for_a_fast_one() -> None:
+    run = make_values(16.0)
+    run["steps"] = [{**run["steps"][0], "concurrency": 1, "response_p95_s": None}, *run["steps"]]
+
+    assert judge('response_p95_max = "10s"', [run])["judged"][0]["outcome"] == "not measured"
+
+
+def test_machine_that_has_changed_leaves_only_what_does_not_depend_on_it() -> None:
+    speeds = (20_000.0, 20_400.0, 19_800.0, 20_100.0)
+    base = [make_values(value, generator_per_s=speed) for value, speed in zip(BASE, speeds, strict=True)]
+    slower = [make_values(0.8 * value, generator_per_s=0.8 * speed) for value, speed in zip(BASE, speeds, strict=True)]
+
+    gate = judge(
+        "worse_max = { delivered_per_s = 0.05, memory_bytes = 0.1 }", slower, comparison=compare_runs(base, slower)
+    )
+
+    assert [one["outcome"] for one in gate["judged"]] == ["inconclusive", "met"]
+    assert gate["outcome"] == "inconclusive"
+
+
 def test_nothing_expected_is_no_gate() -> None:
     gate = judge_gate(Expect(), make_side([16.0, 16.1]))
 
